@@ -1,0 +1,153 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one artifact is: the manifest that the builder writes and the host side checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+CORE_NAME = "kpatch"
+BACKENDS = ("kpatch",)
+LEAVE = ("function", "patched_set", "kernel")
+SWITCH = ("function", "thread", "kernel")
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")
+_MODULE = re.compile(r"[a-z][a-z0-9_]{0,54}")
+_HEX = re.compile(r"[0-9a-f]+")
+_CHUNK = 1 << 20
+
+
+class ManifestError(ValueError):
+    """A manifest, a name or an artifact is not what it has to be; the text names it and the mend."""
+
+
+def check_name(name: Any) -> str:
+    """Return *name* if it may name a patch, else raise ManifestError."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise ManifestError(
+        f"{name!r} can't name a patch: use 1 to 40 lower-case letters, digits and '-', beginning with a letter"
+    )
+
+
+def check_release(release: Any) -> str:
+    """Return *release* if it may be a kernel release (uname -r), else raise ManifestError."""
+    if isinstance(release, str) and _RELEASE.fullmatch(release):
+        return release
+    raise ManifestError(f"{release!r} is not a kernel release as 'uname -r' prints it")
+
+
+def module_name(name: str) -> str:
+    """The kernel module's name for the patch *name*; the core module keeps its own."""
+    check_name(name)
+    return CORE_NAME if name == CORE_NAME else "kpatch_" + name.replace("-", "_")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, as hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def dump(manifest: dict[str, Any]) -> str:
+    """The one textual form of a checked manifest: sorted keys, two spaces, a newline at the end."""
+    return json.dumps(check(manifest), indent=2, sort_keys=True) + "\n"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read and check the manifest at *path*."""
+    try:
+        return check(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ManifestError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ManifestError(f"{path}: {error}; build the artifact again") from error
+
+
+def check_file(manifest: dict[str, Any], path: Path) -> None:
+    """Raise ManifestError unless the file at *path* is the artifact that *manifest* describes."""
+    try:
+        size = path.stat().st_size
+        digest = file_sha256(path)
+    except OSError as error:
+        raise ManifestError(f"{path}: can't be read: {error.strerror}") from error
+    if (size, digest) != (manifest["size"], manifest["sha256"]):
+        raise ManifestError(
+            f"{path}: is not the artifact of its manifest (sha256 {digest}, {size} bytes; "
+            f"expected {manifest['sha256']}, {manifest['size']} bytes): it was damaged or changed; build or ship it again"
+        )
+
+
+def check(manifest: Any) -> dict[str, Any]:
+    """Return *manifest* if every key has the form that docs/architecture.md gives it, else raise ManifestError."""
+    if not isinstance(manifest, dict):
+        raise ManifestError("the manifest is not a JSON object")
+    _expect("format", manifest.get("format"), manifest.get("format") == FORMAT)
+    _expect("kind", manifest.get("kind"), manifest.get("kind") in ("core", "patch"))
+    check_name(manifest.get("name"))
+    _expect("kind", manifest["kind"], (manifest["kind"] == "core") == (manifest["name"] == CORE_NAME))
+    _expect("module", manifest.get("module"), manifest.get("module") == module_name(manifest["name"]))
+    _expect("module", manifest["module"], _MODULE.fullmatch(manifest["module"]) is not None)
+    _expect("file", manifest.get("file"), manifest.get("file") == manifest["module"] + ".ko")
+    _expect("backend", manifest.get("backend"), manifest.get("backend") in BACKENDS)
+    for key in ("abi", "size"):
+        value = manifest.get(key)
+        _expect(key, value, isinstance(value, int) and not isinstance(value, bool) and value > 0)
+    for key in ("source_sha256", "input_sha256", "sha256"):
+        value = manifest.get(key)
+        _expect(key, value, isinstance(value, str) and len(value) == 64 and bool(_HEX.fullmatch(value)))
+    for key in ("srcversion", "compiler"):
+        _expect(key, manifest.get(key), isinstance(manifest.get(key), str) and bool(manifest[key]))
+    _expect("build_id", manifest.get("build_id"), _is_hex(manifest.get("build_id")))
+    _check_kernel(manifest.get("kernel"))
+    _check_consistency(manifest["kind"], manifest.get("consistency"))
+    _check_functions("functions", manifest.get("functions"), ("object", "name", "reason"), sympos=True)
+    _check_functions("added", manifest.get("added"), ("object", "name", "reason"), sympos=False)
+    return manifest
+
+
+def _check_kernel(kernel: Any) -> None:
+    _expect("kernel", kernel, isinstance(kernel, dict))
+    check_release(kernel.get("release"))
+    _expect("kernel.build_id", kernel.get("build_id"), _is_hex(kernel.get("build_id")))
+    for key in ("vermagic", "arch", "package"):
+        _expect("kernel." + key, kernel.get(key), isinstance(kernel.get(key), str))
+
+
+def _check_consistency(kind: str, consistency: Any) -> None:
+    if kind == "core":
+        _expect("consistency", consistency, consistency is None)
+        return
+    _expect("consistency", consistency, isinstance(consistency, dict))
+    _expect("consistency.leave", consistency.get("leave"), consistency.get("leave") in LEAVE)
+    _expect("consistency.switch", consistency.get("switch"), consistency.get("switch") in SWITCH)
+
+
+def _check_functions(key: str, functions: Any, texts: tuple[str, ...], sympos: bool) -> None:
+    _expect(key, functions, isinstance(functions, list))
+    for function in functions:
+        _expect(key, function, isinstance(function, dict))
+        for text in texts:
+            _expect(f"{key}.{text}", function.get(text), isinstance(function.get(text), str))
+        if sympos:
+            position = function.get("sympos")
+            _expect(f"{key}.sympos", position, isinstance(position, int) and position >= 0)
+
+
+def _is_hex(value: Any) -> bool:
+    return isinstance(value, str) and bool(_HEX.fullmatch(value))
+
+
+def _expect(key: str, value: Any, holds: bool) -> None:
+    if not holds:
+        raise ManifestError(f"the manifest's '{key}' can't be {value!r}")
