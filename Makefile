@@ -1,0 +1,36 @@
+# The index of this project's commands; what each one does is in scripts/.
+# Every command installs what it needs and can be run alone.
+
+SERIES ?= 6.1,6.12
+
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## a fleet of four VMs: survey, build, rollout, proof, rollback
+	@scripts/demo
+
+demo-clean: ## stop and remove the demo's VMs
+	@scripts/demo-clean
+
+test: ## everything below, in order of cost
+	@scripts/test
+
+lint: ## ruff, mypy, yamllint, shellcheck, ansible-lint (production), C style
+	@scripts/lint
+
+sanity: ## ansible-test sanity on the collection as it is built
+	@scripts/sanity
+
+unit: ## unit tests; no kernel is booted
+	@scripts/unit
+
+integration: ## the rollout's gates against simulated hosts
+	@scripts/integration
+
+kernel-tests: ## the core module in booted kernels (SERIES=6.1,6.12)
+	@SERIES='$(SERIES)' scripts/kernel-tests
+
+molecule: ## molecule's default scenario on real kernels
+	@scripts/molecule

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What every command here begins with: where things are, and how tools get installed.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/.venv
+# Downloads, kernel trees and images outlive a checkout.
+KPATCH_CACHE=${KPATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kpatch.fleet}
+COLLECTIONS=$ROOT/.cache/collections
+COLLECTION=$COLLECTIONS/ansible_collections/kpatch/fleet
+export KPATCH_CACHE
+export PATH=$VENV/bin:$PATH
+export ANSIBLE_COLLECTIONS_PATH=$COLLECTIONS ANSIBLE_HOME=$ROOT/.cache/ansible
+export ANSIBLE_NOCOWS=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+cd "$ROOT"
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# debian_packages PACKAGE...: install those that are missing.
+debian_packages() {
+    local package missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    [[ $(id -u) == 0 ]] || die "these Debian packages are missing and only root can install them: ${missing[*]}"
+    say "Installing Debian packages: ${missing[*]}"
+    apt-get -q -o DPkg::Lock::Timeout=300 update
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
+}
+
+# virtual_environment REQUIREMENTS...: a venv that holds what these files name.
+virtual_environment() {
+    local stamp file
+    stamp=$VENV/.$(cat "$@" | sha256sum | cut -c1-16)
+    [[ ! -e $stamp ]] || return 0
+    debian_packages python3-venv
+    say "Preparing the virtual environment .venv"
+    # Debian's own interpreter: another one found on PATH may lack what the packages here were tried with.
+    /usr/bin/python3 -m venv "$VENV"
+    local arguments=()
+    for file in "$@"; do arguments+=(-r "$file"); done
+    "$VENV/bin/pip" install --quiet "${arguments[@]}"
+    touch "$stamp"
+}
+
+user_environment() {
+    debian_packages openssh-client
+    virtual_environment requirements.txt
+}
+
+developer_environment() {
+    debian_packages openssh-client git shellcheck
+    virtual_environment requirements.txt tests/requirements.txt
+}
+
+# source_tree: the checkout under the name that its code imports itself by.
+TREE=$ROOT/.cache/tree
+source_tree() {
+    mkdir -p "$TREE/ansible_collections/kpatch"
+    ln -sfn "$ROOT" "$TREE/ansible_collections/kpatch/fleet"
+}
+
+# installed_collection: build the collection and install it, as a user would.
+installed_collection() {
+    local log=$ROOT/.cache/collection.log
+    mkdir -p "$COLLECTIONS" "$ROOT/.cache/dist"
+    rm -rf "$COLLECTION"
+    {
+        ansible-galaxy collection build --force --output-path "$ROOT/.cache/dist" "$ROOT" &&
+            ansible-galaxy collection install --force --collections-path "$COLLECTIONS" "$ROOT"/.cache/dist/kpatch-fleet-*.tar.gz
+    } >"$log" 2>&1 || {
+        cat "$log" >&2
+        die "the collection could not be built and installed"
+    }
+}
