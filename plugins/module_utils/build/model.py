@@ -1,0 +1,142 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What passes between the compiling half of the builder and the half that reads and writes ELF.
+
+Order of use, once per patch:
+
+1. ``symtab.read_symbols(path)`` for the vmlinux and each module that is patched;
+2. ``diff.diff_objects(original, patched, context)`` for each object file that the patch touches;
+3. if any diff has refusals, report them all and stop;
+4. ``emit.emit(diffs, out)``, which may still raise ``RefusedError`` for what only the whole shows;
+5. glue C, generated from the ``EmittedObject``, then ``ld -r -T module.lds``;
+6. ``finish.finish(linked, out)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Mapping
+
+if TYPE_CHECKING:
+    from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Plan
+    from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable
+
+VMLINUX = "vmlinux"
+
+
+class BuildError(Exception):
+    """The build can't go on; the text names the thing and the mend."""
+
+
+class ElfError(BuildError):
+    """A file is not the ELF file that it has to be; the text names file, place and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a patch module can't be made."""
+
+    file: str
+    function: str  # the function, or the data or section when no function is meant
+    reason: str  # with the mend, where there is one
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.function}: {self.reason}"
+
+
+class RefusedError(BuildError):
+    """The patch can't become a patch module; `refusals` holds every reason."""
+
+    def __init__(self, refusals: list[Refusal]) -> None:
+        super().__init__("; ".join(str(refusal) for refusal in refusals))
+        self.refusals = refusals
+
+
+@dataclass(frozen=True)
+class Export:
+    """One line of Module.symvers."""
+
+    crc: int
+    module: str  # "vmlinux" or the name of the module (underscores, no path) that exports it
+    kind: str  # EXPORT_SYMBOL or EXPORT_SYMBOL_GPL
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class ObjectContext:
+    """Where the object files of a pair belong."""
+
+    source: str  # "fs/proc/meminfo.c": named in refusals; its basename finds the FILE group
+    object: str  # "vmlinux", or the name of the module that the object file is linked into
+    exports: Mapping[str, Export]  # by symbol
+    symbols: SymbolTable  # of `object`: the vmlinux or the module's .ko, best of the symbols package
+    vmlinux: SymbolTable  # the same table when `object` is "vmlinux"
+
+
+@dataclass(frozen=True)
+class ChangedFunction:
+    """A function of the running kernel that the patch replaces."""
+
+    object: str
+    name: str
+    sympos: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """A function or data that the patch brings along."""
+
+    object: str
+    name: str
+    reason: str
+
+
+@dataclass
+class ObjectDiff:
+    """What differs between the two object files of one source file."""
+
+    context: ObjectContext
+    changed: list[ChangedFunction] = field(default_factory=list)
+    added_functions: list[Added] = field(default_factory=list)
+    added_data: list[Added] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    plan: Plan | None = None  # what emit() needs; None if there are refusals
+
+
+@dataclass(frozen=True)
+class EmittedFunction:
+    """A `struct kpatch_func`: `.new_func = <alias>`, declared as `extern char <alias>[];`."""
+
+    object: str
+    name: str
+    sympos: int
+    alias: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmittedReloc:
+    """A `struct kpatch_reloc` of `object`: `.dest = <place>`, declared as `extern char <place>[];`.
+
+    `object` may be a module that has no functions in the patch: one that exports what a patched module uses.
+    """
+
+    object: str
+    place: str
+    type: int
+    symbol: str
+    sympos: int
+    addend: int
+
+
+@dataclass
+class EmittedObject:
+    """What emit() wrote, for the glue. Aliases vanish in finish()."""
+
+    functions: list[EmittedFunction] = field(default_factory=list)
+    relocs: list[EmittedReloc] = field(default_factory=list)
+    added: list[Added] = field(default_factory=list)
+    exports: list[str] = field(default_factory=list)  # exported symbols that it uses: ____versions wants them
