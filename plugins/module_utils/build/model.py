@@ -15,8 +15,9 @@ Order of use, once per patch:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Plan

@@ -1,0 +1,178 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian's kernels: from what a running kernel says of itself to the packages that it can be rebuilt from.
+
+The one module that knows distribution packages. Nothing is installed: packages are downloaded into the cache
+and unpacked from there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import pipe, run
+
+# "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)"
+_VERSION = re.compile(r"\bDebian (?P<version>(?P<series>[0-9]+\.[0-9]+)\.[0-9A-Za-z.+~-]+) \([0-9-]+\)")
+_KBUILD = re.compile(r"\blinux-kbuild-[0-9A-Za-z.+~-]+")
+_SANDBOX = ("-o", "APT::Sandbox::User=root")
+
+
+class DebianKernel(NamedTuple):
+    """One kernel as Debian ships it; every package below has this very version."""
+
+    release: str
+    version: str
+    series: str
+
+    @property
+    def headers(self) -> str:
+        """Configuration, generated headers, Module.symvers."""
+        return f"linux-headers-{self.release}"
+
+    @property
+    def source(self) -> str:
+        """The source, Debian's patches applied."""
+        return f"linux-source-{self.series}"
+
+    @property
+    def image(self) -> str:
+        """The shipped modules."""
+        return f"linux-image-{self.release}"
+
+    @property
+    def symbols(self) -> str:
+        """vmlinux with its symbols."""
+        return f"linux-image-{self.release}-dbg"
+
+
+def identify(release: str, version: str) -> DebianKernel:
+    """Which packages the kernel came from that answers *release* and *version* to uname -r and -v."""
+    match = _VERSION.search(version)
+    if match is None:
+        raise BuildError(
+            f"kernel {release}: its version '{version}' names no Debian package: no source is at hand for it; "
+            "take it out of the hosts to patch, or boot a kernel that Debian ships"
+        )
+    return DebianKernel(release, match["version"], match["series"])
+
+
+def kbuild_package(depends: str) -> str:
+    """The name of the package with kbuild's programs, from the Depends field of the headers package."""
+    match = _KBUILD.search(depends)
+    if match is None:
+        raise BuildError(f"the headers package depends on no linux-kbuild package: {depends!r}")
+    return match.group()
+
+
+def fetch(name: str, version: str, downloads: Path) -> Path:
+    """The package file *name* of exactly *version*, downloaded unless it is already there."""
+    present = _downloaded(name, version, downloads)
+    if present is not None:
+        return present
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=downloads, prefix=".fetch-") as scratch:
+        _download(name, version, Path(scratch))
+        for package in Path(scratch).glob("*.deb"):
+            package.replace(downloads / package.name)
+    present = _downloaded(name, version, downloads)
+    if present is None:
+        raise BuildError(f"apt-get downloaded no {name}={version}")
+    return present
+
+
+def _downloaded(name: str, version: str, downloads: Path) -> Path | None:
+    for architecture in ("amd64", "all"):
+        path = downloads / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
+        if path.is_file():
+            return path
+    return None
+
+
+def _download(name: str, version: str, directory: Path) -> None:
+    command = ["apt-get", *_SANDBOX, "-q", "download", f"{name}={version}"]
+    try:
+        run(command, cwd=directory, env=dict(os.environ, LC_ALL="C"))
+    except BuildError as error:
+        raise BuildError(
+            f"{name}={version} can't be downloaded ({error}); run 'apt-get update' on the builder, and if the "
+            "package has left the archive, add a source that still carries it"
+        ) from error
+
+
+class Unpacker:
+    """Takes the parts of one kernel's packages that a build needs."""
+
+    def __init__(self, kernel: DebianKernel, downloads: Path) -> None:
+        self._kernel = kernel
+        self._downloads = downloads
+
+    def fetch(self) -> None:
+        """Download every package, so that a missing one is known before anything is unpacked."""
+        for name in (self._kernel.headers, self._kernel.source, self._kernel.image, self._kernel.symbols):
+            self._deb(name)
+        self._deb(self._kbuild())
+
+    def source(self, destination: Path) -> None:
+        """The kernel's source, without what no object for this machine is made of."""
+        name = f"usr/src/{self._kernel.source}.tar.xz"
+        tarball = destination.with_suffix(".tar.xz")
+        self._members(self._kernel.source, destination.parent, [f"./{name}"])
+        (destination.parent / name).replace(tarball)
+        shutil.rmtree(destination.parent / "usr")
+        destination.mkdir()
+        run(["tar", "-xf", tarball, "-C", destination, "--strip-components=1", "--exclude=*/Documentation"])
+        tarball.unlink()
+        for arch in (destination / "arch").iterdir():
+            if arch.is_dir() and arch.name != "x86":
+                shutil.rmtree(arch)
+
+    def objects(self, destination: Path) -> None:
+        """What kbuild expects in the folder where it puts objects."""
+        scratch = destination.with_suffix(".packages")
+        run(["dpkg-deb", "-x", self._deb(self._kernel.headers), scratch])
+        run(["dpkg-deb", "-x", self._deb(self._kbuild()), scratch])
+        headers = scratch / "usr/src" / self._kernel.headers
+        programs = scratch / "usr/lib" / self._kbuild()
+        destination.mkdir()
+        for part in (".config", "include", "arch", "Module.symvers"):
+            (headers / part).rename(destination / part)
+        for part in ("scripts", "tools"):
+            (programs / part).rename(destination / part)
+        shutil.rmtree(scratch)
+
+    def modules(self, destination: Path) -> None:
+        """The modules as the kernel loads them, with their symbol tables."""
+        scratch = destination.with_suffix(".packages")
+        run(["dpkg-deb", "-x", self._deb(self._kernel.image), scratch])
+        for prefix in ("lib", "usr/lib"):
+            shipped = scratch / prefix / "modules" / self._kernel.release
+            if shipped.is_dir():
+                shipped.rename(destination)
+        shutil.rmtree(scratch)
+        if not destination.is_dir():
+            raise BuildError(f"{self._kernel.image}={self._kernel.version} carries no modules")
+
+    def vmlinux(self, destination: Path) -> None:
+        """The kernel's ELF file with its symbols, without the debug information that makes up most of it."""
+        name = f"usr/lib/debug/boot/vmlinux-{self._kernel.release}"
+        self._members(self._kernel.symbols, destination.parent, [f"./{name}"])
+        run(["objcopy", "--strip-debug", destination.parent / name, destination])
+        shutil.rmtree(destination.parent / "usr")
+
+    def _members(self, package: str, directory: Path, members: list[str]) -> None:
+        extract = ["tar", "-x", "-C", directory, "--occurrence=1", *members]
+        pipe(["dpkg-deb", "--fsys-tarfile", self._deb(package)], extract)
+
+    def _deb(self, name: str) -> Path:
+        return fetch(name, self._kernel.version, self._downloads)
+
+    def _kbuild(self) -> str:
+        return kbuild_package(run(["dpkg-deb", "-f", self._deb(self._kernel.headers), "Depends"]))

@@ -1,0 +1,65 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the programs that the builder needs, in an environment that does not leak into what they make."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+
+Arg = Union[str, Path]
+_TAIL = 2000
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment of everything whose output ends up in an artifact."""
+    return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def run(argv: Sequence[Arg], cwd: Optional[Path] = None, env: Optional[dict[str, str]] = None) -> str:
+    """Run *argv* and return what it printed; raise BuildError with the end of what it said if it fails."""
+    command = [str(arg) for arg in argv]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=clean_environment() if env is None else env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip())[-_TAIL:]
+        raise BuildError(f"{_short(command)}: failed with status {done.returncode}: {said}")
+    return done.stdout
+
+
+def pipe(producer: Sequence[Arg], consumer: Sequence[Arg]) -> None:
+    """Run ``producer | consumer``; the consumer may stop reading once it has what it wants."""
+    try:
+        with subprocess.Popen([str(arg) for arg in producer], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+            done = subprocess.run(
+                [str(arg) for arg in consumer], stdin=first.stdout, capture_output=True, text=True, check=False
+            )
+            assert first.stdout is not None
+            first.stdout.close()
+    except FileNotFoundError as error:
+        raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
+    if done.returncode != 0:
+        raise BuildError(f"{_short(producer)} | {_short(consumer)}: failed: {done.stderr.strip()[-_TAIL:]}")
+
+
+def _short(command: Sequence[Arg]) -> str:
+    """A compile command has a hundred arguments: its name and its last one tell which it was."""
+    if len(command) <= 6:
+        return " ".join(str(arg) for arg in command)
+    return f"{command[0]} … {command[-1]}"

@@ -1,0 +1,259 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The prepared kernel tree: everything that rebuilding one kernel's objects needs, kept in the cache.
+
+``<cache>/kernels/<release>/`` holds ``source/``, ``objects/`` (where kbuild puts objects), ``modules/`` (as
+shipped), ``vmlinux`` (with symbols) and ``kernel.json``. It is prepared beside its place and appears by rename:
+an unfinished preparation is never seen. Nothing writes to ``source/`` afterwards; ``objects/`` is written to
+under the kernel's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
+
+FORMAT = 1
+Say = Callable[[str], None]
+
+_SETTING = re.compile(r'(CONFIG_\w+)=(?:"(.*)"|(.*))')
+
+
+class Identity(NamedTuple):
+    """A kernel as it presents itself: uname -r, uname -v and the build id in /sys/kernel/notes."""
+
+    release: str
+    version: str
+    build_id: str
+
+    @classmethod
+    def of(cls, kernel: Mapping[str, Any]) -> Identity:
+        """From the `kernel` of a host's facts."""
+        if kernel.get("machine", "x86_64") != "x86_64":
+            raise BuildError(f"kernel {kernel.get('release')}: {kernel['machine']} is not served, only x86_64 is")
+        return cls(check_release(kernel.get("release")), str(kernel.get("version")), str(kernel.get("build_id")))
+
+
+class Tree(NamedTuple):
+    """A prepared kernel."""
+
+    root: Path
+    release: str
+    package: str
+    build_id: str
+    compiler: str
+    vermagic: str
+    config_sha256: str
+    symvers_sha256: str
+
+    @property
+    def source(self) -> Path:
+        """The kernel's source; never written to."""
+        return self.root / "source"
+
+    @property
+    def objects(self) -> Path:
+        """Where kbuild works."""
+        return self.root / "objects"
+
+    @property
+    def vmlinux(self) -> Path:
+        """The kernel with its symbols."""
+        return self.root / "vmlinux"
+
+    @property
+    def symvers(self) -> Path:
+        """What the kernel exports."""
+        return self.objects / "Module.symvers"
+
+    @property
+    def cc(self) -> str:
+        """The compiler by the name it was called by, which kbuild compares too."""
+        return self.compiler.split()[0]
+
+    def config(self) -> dict[str, str]:
+        """The kernel's configuration: only what is set."""
+        return read_config(self.objects / ".config")
+
+    def check_compiler(self) -> None:
+        """Raise BuildError unless the compiler that is here is the one that the kernel was built with."""
+        banner = run([self.cc, "--version"]).splitlines()[0]
+        if banner != self.compiler:
+            raise BuildError(
+                f"kernel {self.release} was built with '{self.compiler}', but {self.cc} here is '{banner}': "
+                f"install that version of {self.cc} on the builder"
+            )
+
+    def module(self, name: str, scratch: Path) -> Path:
+        """The shipped file of module *name*, uncompressed (into *scratch* if need be)."""
+        for path in sorted((self.root / "modules").rglob("*.ko*")):
+            if path.name.split(".ko")[0].replace("-", "_") == name:
+                return _uncompressed(path, scratch)
+        raise BuildError(f"kernel {self.release} ships no module {name}")
+
+
+def read_config(path: Path) -> dict[str, str]:
+    """The settings of a .config; those that are not set are not in it."""
+    matches = (_SETTING.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {match[1]: match[2] if match[2] is not None else match[3] for match in matches if match}
+
+
+def kernel_directory(cache: Path, release: str) -> Path:
+    """Where the prepared tree of the kernel *release* is, or will be."""
+    return cache / "kernels" / check_release(release)
+
+
+def look(cache: Path, kernel: Identity) -> Tree | None:
+    """The prepared tree of *kernel*, if there is one of this very build."""
+    root = kernel_directory(cache, kernel.release)
+    try:
+        facts = json.loads((root / "kernel.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if facts.pop("format") != FORMAT or facts["build_id"] != kernel.build_id:
+        return None
+    return Tree(root=root, **facts)
+
+
+@contextlib.contextmanager
+def locked(cache: Path, release: str) -> Iterator[None]:
+    """Hold the kernel's lock: one builder at a time works on a kernel. A dead builder's lock is free."""
+    path = kernel_directory(cache, release).with_name(release + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
+    """The prepared tree of *kernel*; the caller holds its lock."""
+    tree = look(cache, kernel)
+    if tree is None:
+        _prepare(cache, kernel, say)
+        tree = look(cache, kernel)
+        assert tree is not None, "prepared, but not found"
+    tree.check_compiler()
+    return tree
+
+
+def _prepare(cache: Path, kernel: Identity, say: Say) -> None:
+    root = kernel_directory(cache, kernel.release)
+    _remove_unfinished(root)
+    packages = Unpacker(identify(kernel.release, kernel.version), cache / "downloads")
+    say(f"downloading the packages of kernel {kernel.release}")
+    packages.fetch()
+    with _scratch(root) as work:
+        say("unpacking the kernel's symbols and modules")
+        packages.vmlinux(work / "vmlinux")
+        packages.modules(work / "modules")
+        _check_vmlinux(work / "vmlinux", kernel)
+        say("unpacking the kernel's headers and source")
+        packages.objects(work / "objects")
+        packages.source(work / "source")
+        _freshen(work / "objects")
+        _write_facts(work, kernel)
+        if root.exists():
+            shutil.rmtree(root)
+        work.rename(root)
+
+
+@contextlib.contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
+    work.chmod(0o755)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_unfinished(root: Path) -> None:
+    """What a killed preparation left behind; the lock says that nobody is at work on it."""
+    for leftover in root.parent.glob(f".{root.name}.*"):
+        shutil.rmtree(leftover)
+
+
+def _check_vmlinux(vmlinux: Path, kernel: Identity) -> None:
+    """The symbols must be those of the very kernel that runs: same build id, same banner."""
+    found = build_id(vmlinux)
+    if found != kernel.build_id:
+        raise BuildError(
+            f"kernel {kernel.release}: the symbols package is of build {found}, but build {kernel.build_id} runs: "
+            "the hosts run another build of this release than the archive carries; survey them again"
+        )
+    if kernel.version.encode() not in vmlinux.read_bytes():
+        raise BuildError(f"kernel {kernel.release}: its vmlinux does not call itself '{kernel.version}'")
+
+
+def build_id(path: Path) -> str:
+    """The GNU build id of an ELF file, in hex."""
+    match = re.search(r"Build ID: ([0-9a-f]+)", run(["readelf", "-n", "-W", path]))
+    if match is None:
+        raise BuildError(f"{path}: has no build id")
+    return match[1]
+
+
+def modinfo(path: Path) -> dict[str, str]:
+    """The single-valued fields of a module's .modinfo."""
+    with tempfile.NamedTemporaryFile() as section:
+        run(["objcopy", "-O", "binary", "--only-section=.modinfo", "--set-section-flags", ".modinfo=alloc", path, section.name])
+        text = Path(section.name).read_bytes().decode("utf-8", "replace")
+    return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+
+
+def _uncompressed(path: Path, scratch: Path) -> Path:
+    if path.suffix == ".ko":
+        return path
+    if path.suffix != ".xz":
+        raise BuildError(f"{path}: don't know how to uncompress it")
+    plain = scratch / path.stem
+    with lzma.open(path) as packed, plain.open("wb") as stream:
+        shutil.copyfileobj(packed, stream)
+    return plain
+
+
+def _freshen(objects: Path) -> None:
+    """Make everything generated newer than .config, so that make has nothing to generate."""
+    config = objects / ".config"
+    (objects / "include/config/auto.conf.cmd").touch()
+    stamp = config.stat().st_mtime
+    for part in ("include", "arch"):
+        for path in (objects / part).rglob("*"):
+            os.utime(path, (stamp + 1, stamp + 1))
+
+
+def _write_facts(work: Path, kernel: Identity) -> None:
+    config = read_config(work / "objects/.config")
+    some_module = min((work / "modules").rglob("*.ko*"))
+    facts = {
+        "format": FORMAT,
+        "release": kernel.release,
+        "package": identify(kernel.release, kernel.version).version,
+        "build_id": kernel.build_id,
+        "compiler": config["CONFIG_CC_VERSION_TEXT"],
+        "vermagic": modinfo(_uncompressed(some_module, work))["vermagic"],
+        "config_sha256": file_sha256(work / "objects/.config"),
+        "symvers_sha256": file_sha256(work / "objects/Module.symvers"),
+    }
+    (work / "kernel.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def text_sha256(text: str) -> str:
+    """The sha256 of a text, as hex digits."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,131 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides what has to be done to a host; knows it only as data, so that the controller can decide as well.
+
+*host* is what state.read_host() returned, *module* the kernel module's name, *wanted* one of 'loaded' (the core
+module), 'enabled', 'disabled' (patches) and 'absent' (both), *manifest* the artifact's where one is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
+
+Host = dict[str, Any]
+Manifest = dict[str, Any]
+
+# These states need an artifact; the others only need a name.
+ARTIFACT_STATES = ("loaded", "enabled")
+
+
+def find(host: Host, module: str) -> Optional[dict[str, Any]]:
+    """The loaded module as *host* shows it, or None."""
+    if module == CORE_NAME:
+        core: Optional[dict[str, Any]] = host["core"]
+        return core
+    return next((patch for patch in host["patches"] if patch["module"] == module), None)
+
+
+def summary(host: Host, module: str) -> dict[str, Any]:
+    """The module's state in few words: what 'before' and 'after' show."""
+    found = find(host, module)
+    staged = host["staged"]
+    return {
+        "module": module,
+        "state": _state(found),
+        "transition": bool(found and found.get("transition")),
+        "srcversion": found and found["srcversion"],
+        "build_id": found and found["build_id"],
+        "staged": None if staged is None else module in staged,
+    }
+
+
+def expected(host: Host, module: str, wanted: str, manifest: Optional[Manifest]) -> dict[str, Any]:
+    """The summary once the wanted state is reached."""
+    now = summary(host, module)
+    if wanted == "absent":
+        gone = {"state": "absent", "transition": False, "srcversion": None, "build_id": None, "staged": False}
+        return {**now, **gone}
+    if manifest is None:
+        return {**now, "transition": False, "state": "absent" if now["state"] == "absent" else wanted}
+    identity = {key: manifest[key] for key in ("srcversion", "build_id")}
+    staged = now["staged"] or "publish" in steps(host, module, wanted, manifest)
+    return {**now, **identity, "state": wanted, "transition": False, "staged": staged}
+
+
+def steps(host: Host, module: str, wanted: str, manifest: Optional[Manifest]) -> list[str]:
+    """What to do, in order; nothing if the wanted state is there. HostError if it must not be done."""
+    if wanted == "absent":
+        return _to_absent(host, module)
+    if wanted == "disabled":
+        return _to_disabled(find(host, module))
+    if manifest is None:
+        raise HostError("bad-manifest", f"{module}: there is no manifest, so nothing can be loaded; set 'store'")
+    return _to_running(host, module, manifest)
+
+
+def describe(state: dict[str, Any]) -> str:
+    """A summary as the last sentence of an error message."""
+    switching = ", in transition" if state["transition"] else ""
+    staged = "staged" if state["staged"] else "not staged"
+    return f"On the host now: {state['module']} is {state['state']}{switching}, {staged}."
+
+
+def _state(found: Optional[dict[str, Any]]) -> str:
+    if found is None:
+        return "absent"
+    if found["module"] == CORE_NAME:
+        return "loaded"
+    return "enabled" if found["enabled"] else "disabled"
+
+
+def _to_running(host: Host, module: str, manifest: Manifest) -> list[str]:
+    found = find(host, module)
+    if found is None:
+        return ["stage", "load", "publish"]
+    if same_identity(found, manifest) and found.get("registered", True):
+        return _to_enabled(found)
+    _refuse_core_in_use(host, module)
+    off = ["disable"] if found.get("enabled") else []
+    return ["stage", *off, "unload", "load", "publish"]
+
+
+def _to_enabled(found: dict[str, Any]) -> list[str]:
+    if not found.get("enabled", True):
+        return ["enable"]
+    return ["settle"] if found.get("transition") else []
+
+
+def _to_disabled(found: Optional[dict[str, Any]]) -> list[str]:
+    """A patch that isn't loaded is off, too."""
+    if found is None:
+        return []
+    if found["enabled"]:
+        return ["disable"]
+    return ["settle"] if found["transition"] else []
+
+
+def _to_absent(host: Host, module: str) -> list[str]:
+    found = find(host, module)
+    todo = []
+    if found is not None:
+        _refuse_core_in_use(host, module)
+        todo = ["disable", "unload"] if found.get("enabled") else ["unload"]
+    # Where only root could tell whether something is staged, root's run finds out.
+    if host["staged"] is None or module in host["staged"]:
+        todo.append("unstage")
+    return todo
+
+
+def _refuse_core_in_use(host: Host, module: str) -> None:
+    if module == CORE_NAME and host["patches"]:
+        names = ", ".join(patch["module"] for patch in host["patches"])
+        raise HostError(
+            "core-in-use",
+            f"the core module can't be unloaded while patches are registered with it: {names}; "
+            "remove them first (kpatch.fleet.patch with state: absent)",
+        )

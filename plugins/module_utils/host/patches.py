@@ -1,0 +1,96 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the live patches: ours from /sys/kernel/kpatch, the kernel's own from /sys/kernel/livepatch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import (
+    read_flag,
+    read_int,
+    read_text,
+    subdirectories,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import (
+    loaded_with_prefix,
+    read_module,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
+
+CORE_DIRECTORY = "sys/kernel/kpatch"
+_LIVEPATCH_DIRECTORY = "sys/kernel/livepatch"
+
+
+def patch_directory(root: Path, module: str) -> Path:
+    """Where the core module shows the patch module *module* once it is registered."""
+    return root / CORE_DIRECTORY / "patches" / module
+
+
+def read_core(root: Path) -> Optional[dict[str, Any]]:
+    """The core module, or None if it is not loaded."""
+    core = read_module(root, CORE_NAME)
+    return None if core is None else {**core, "abi": read_int(root / CORE_DIRECTORY / "abi")}
+
+
+def read_refusal(root: Path) -> str:
+    """Why the core module last refused; empty if it did not."""
+    return read_text(root / CORE_DIRECTORY / "refusal") or ""
+
+
+def read_patches(root: Path) -> list[dict[str, Any]]:
+    """The patch modules, by name: every registered one, and those that are loaded without being registered."""
+    names = set(subdirectories(root / CORE_DIRECTORY / "patches"))
+    names.update(loaded_with_prefix(root, CORE_NAME + "_"))
+    return [patch for patch in (read_patch(root, name) for name in sorted(names)) if patch]
+
+
+def read_patch(root: Path, name: str) -> Optional[dict[str, Any]]:
+    """The patch module *name*, or None if it is not loaded."""
+    module = read_module(root, name)
+    if module is None:
+        return None
+    path = patch_directory(root, name)
+    return {
+        **module,
+        "backend": "kpatch",
+        "registered": path.is_dir(),
+        "enabled": read_flag(path / "enabled"),
+        "transition": read_flag(path / "transition"),
+        "consistency": read_text(path / "consistency"),
+        "window_ns": read_int(path / "window_ns"),
+        "objects": _read_objects(path),
+    }
+
+
+def read_livepatches(root: Path) -> list[dict[str, Any]]:
+    """The patches of the kernel's own livepatch, by name."""
+    directory = root / _LIVEPATCH_DIRECTORY
+    return [
+        {
+            "module": name,
+            "enabled": read_flag(directory / name / "enabled"),
+            "transition": read_flag(directory / name / "transition"),
+            "objects": _read_objects(directory / name),
+        }
+        for name in subdirectories(directory)
+    ]
+
+
+def _read_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of one patch: both interfaces have a directory for each, and in it one for each function."""
+    return [
+        {
+            "name": name,
+            "patched": read_flag(path / name / "patched"),
+            "functions": [_function(entry) for entry in subdirectories(path / name)],
+        }
+        for name in subdirectories(path)
+    ]
+
+
+def _function(directory: str) -> dict[str, Any]:
+    name, _comma, position = directory.rpartition(",")
+    return {"name": name or directory, "sympos": int(position) if name and position.isdigit() else 0}

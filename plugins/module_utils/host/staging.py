@@ -1,0 +1,228 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps artifacts on the host: in /var/lib/kpatch.fleet/<release>, complete or not at all, for root only.
+
+A new artifact lies under a temporary name until the kernel has accepted it; then it takes the place of the
+one before by rename. So a refused module never hides the one that ran, and can bring it back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
+
+_BASE = "var/lib/kpatch.fleet"
+_CHUNK = 1 << 20
+# Room for the manifest and for what the file system itself needs.
+_SPARE_BYTES = 64 * 1024
+_SPARE_INODES = 4
+
+
+class Staging:
+    """The staged artifacts of one kernel release."""
+
+    def __init__(self, root: Path, release: str) -> None:
+        self.base = root / _BASE
+        self.directory = self.base / release
+
+    def modules(self) -> Optional[list[str]]:
+        """The staged modules' names; None if only root could tell."""
+        try:
+            return sorted(entry.stem for entry in self.directory.iterdir() if _is_published(entry))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError:
+            return None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs off this host meanwhile; where nothing was ever staged there is nothing to guard."""
+        try:
+            handle = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            yield
+            return
+        except OSError as error:
+            raise from_oserror("lock it", error, str(self.base)) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            message = f"{self.base}: another run is changing this host; wait for it and run again"
+            raise HostError("locked", message) from error
+        finally:
+            os.close(handle)
+
+    def check_room(self, size: int) -> None:
+        """Raise HostError unless *size* bytes can be staged."""
+        place = next(path for path in (self.directory, *self.directory.parents) if path.exists())
+        try:
+            status = os.statvfs(place)
+        except OSError as error:
+            raise from_oserror("look for room", error, str(place)) from error
+        if status.f_flag & os.ST_RDONLY:
+            raise HostError("read-only", f"{place}: its file system is read-only; mount it read-write")
+        free = status.f_bavail * status.f_frsize
+        if free < size + _SPARE_BYTES:
+            needed = size + _SPARE_BYTES
+            raise HostError(
+                "no-space", f"{place}: {free} bytes are free and {needed} are needed; make room there"
+            )
+        if status.f_files and status.f_favail < _SPARE_INODES:
+            raise HostError("no-space", f"{place}: there are no free inodes; remove files there")
+
+    def prepare(self) -> None:
+        """Make the directories, and refuse them if others than root could have put something there."""
+        for path in (self.base, self.directory):
+            try:
+                path.mkdir(mode=0o700, parents=path is self.base, exist_ok=True)
+                status = path.lstat()
+            except OSError as error:
+                raise from_oserror("make it", error, str(path)) from error
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                message = f"{path}: it has to be a directory of root's that only root can write to; mend or remove it"
+                raise HostError("not-permitted", message)
+
+    def write(self, src: Path, manifest: dict[str, Any]) -> None:
+        """Copy the artifact under its temporary names, and refuse it if its bytes aren't those of *manifest*."""
+        module = manifest["module"]
+        self.prepare()
+        try:
+            copy_checked(src, self._new(module, ".ko"), manifest)
+            _write_new(self._new(module, ".json"), iter([manifests.dump(manifest).encode()]))
+        except HostError:
+            self.discard(module)
+            raise
+
+    def publish(self, module: str) -> None:
+        """Give the artifact under temporary names its own ones; the manifest comes last."""
+        try:
+            for suffix in (".ko", ".json"):
+                self._new(module, suffix).replace(self._path(module, suffix))
+            _fsync_directory(self.directory)
+        except OSError as error:
+            raise from_oserror("give the staged artifact its name", error) from error
+
+    def discard(self, module: str) -> None:
+        """Remove what lies under temporary names, and the directory if it is empty then."""
+        self._remove([self._new(module, suffix) for suffix in (".ko", ".json")])
+
+    def remove(self, module: str) -> None:
+        """Remove the staged artifact, and the directory if it is empty then."""
+        self._remove([self._path(module, suffix) for suffix in (".json", ".ko")])
+
+    @contextmanager
+    def new_artifact(self, manifest: dict[str, Any]) -> Iterator[int]:
+        """A descriptor for the artifact under its temporary name, whose bytes were compared through it."""
+        with _open_checked(self._new(manifest["module"], ".ko"), manifest) as handle:
+            yield handle
+
+    @contextmanager
+    def published_artifact(self, module: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The same for the artifact under its own name, with its manifest."""
+        try:
+            manifest = manifests.load(self._path(module, ".json"))
+        except manifests.ManifestError as error:
+            raise HostError("bad-manifest", str(error)) from error
+        with _open_checked(self._path(module, ".ko"), manifest) as handle:
+            yield handle, manifest
+
+    def _path(self, module: str, suffix: str) -> Path:
+        return self.directory / (module + suffix)
+
+    def _new(self, module: str, suffix: str) -> Path:
+        return self.directory / f".{module}{suffix}.new"
+
+    def _remove(self, paths: list[Path]) -> None:
+        try:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            if self.directory.is_dir() and not any(self.directory.iterdir()):
+                self.directory.rmdir()
+        except OSError as error:
+            raise from_oserror("remove it", error) from error
+
+
+def copy_checked(src: Path, target: Path, manifest: dict[str, Any]) -> None:
+    """Copy *src* to the new file *target*; HostError if what was copied isn't the artifact of *manifest*."""
+    digest = hashlib.sha256()
+    size = _write_new(target, _digested(src, digest))
+    _compare(src, size, digest.hexdigest(), manifest)
+
+
+def read_checked(path: Path, manifest: dict[str, Any]) -> bytes:
+    """The bytes of *path*; HostError if they aren't the artifact of *manifest*."""
+    with _open_checked(path, manifest) as handle:
+        return os.pread(handle, manifest["size"], 0)
+
+
+@contextmanager
+def _open_checked(path: Path, manifest: dict[str, Any]) -> Iterator[int]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_oserror("read it", error, str(path)) from error
+    try:
+        # One byte more than expected is enough to see that a file is too long.
+        image = os.pread(handle, manifest["size"] + 1, 0)
+        _compare(path, len(image), hashlib.sha256(image).hexdigest(), manifest)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _compare(path: Path, size: int, digest: str, manifest: dict[str, Any]) -> None:
+    if (size, digest) != (manifest["size"], manifest["sha256"]):
+        raise HostError(
+            "tampered",
+            f"{path}: is not the artifact of its manifest (sha256 {digest}, {size} bytes; expected "
+            f"{manifest['sha256']}, {manifest['size']} bytes): it was damaged or changed; ship or build it again",
+        )
+
+
+def _digested(src: Path, digest: Any) -> Iterator[bytes]:
+    try:
+        with src.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                yield chunk
+    except OSError as error:
+        raise from_oserror("read it", error, str(src)) from error
+
+
+def _write_new(path: Path, chunks: Iterator[bytes]) -> int:
+    """Write a file that wasn't there before, down to the disk; its size."""
+    size = 0
+    try:
+        # The lock is held: a file of this name was left behind by a run that was killed.
+        path.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+            for chunk in chunks:
+                size += stream.write(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise from_oserror("write it", error, str(path)) from error
+    return size
+
+
+def _fsync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_published(entry: Path) -> bool:
+    return entry.suffix == ".ko" and not entry.name.startswith(".")

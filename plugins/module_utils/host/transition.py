@@ -1,0 +1,280 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings one module of ours on one host to a wanted state: look, decide, act, look again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel_log import KernelLog
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader, explain_load
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, same_identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import patch_directory, read_refusal
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging, read_checked
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 5.0
+
+
+class Transition:
+    """One module on its way; *timeout* is how many seconds it may wait for tasks that are in the way."""
+
+    def __init__(
+        self,
+        root: Path,
+        loader: Loader,
+        module: str,
+        wanted: str,
+        manifest: Optional[dict[str, Any]] = None,
+        src: Optional[Path] = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.root = root
+        self.loader = loader
+        self.module = module
+        self.wanted = wanted
+        self.manifest = manifest
+        self.src = src
+        self.timeout = timeout
+        self.warnings: list[str] = []
+        self.host = read_host(root)
+        self.before = decide.summary(self.host, module)
+        self.staging = Staging(root, self.host["kernel"]["release"])
+
+    def foresee(self) -> tuple[bool, dict[str, Any]]:
+        """Whether something would change, and the summary then; changes nothing."""
+        steps = self._steps()
+        if "load" in steps:
+            self._preflight(check_mode=True)
+        return _changes(steps), decide.expected(self.host, self.module, self.wanted, self.manifest)
+
+    def reach(self) -> tuple[bool, dict[str, Any]]:
+        """Reach the wanted state; whether something changed, and the summary now. On HostError it is as before."""
+        steps = self._steps()
+        if "load" in steps:
+            self._preflight(check_mode=False)
+            self.staging.prepare()
+        with self.staging.lock():
+            # Another run may have been at work until the lock was ours.
+            self.look()
+            steps = self._steps()
+            self._act(steps)
+        return _changes(steps), self.look()
+
+    def look(self) -> dict[str, Any]:
+        """Read the host again; the module's summary now."""
+        self.host = read_host(self.root)
+        return decide.summary(self.host, self.module)
+
+    def _steps(self) -> list[str]:
+        return decide.steps(self.host, self.module, self.wanted, self.manifest)
+
+    def _preflight(self, check_mode: bool) -> None:
+        manifest = self._wanted_manifest()
+        image = read_checked(self.src, manifest) if self.src else None
+        preflight.check_host(self.host, manifest, image)
+        self.staging.check_room(manifest["size"])
+        try:
+            preflight.check_core(self.host, manifest)
+        except HostError as error:
+            # In check mode an earlier task would have loaded the core module, but has not.
+            if not check_mode:
+                raise
+            self.warnings.append(str(error))
+
+    def _act(self, steps: list[str]) -> None:
+        old = decide.find(self.host, self.module)
+        try:
+            for step in steps:
+                getattr(self, "_do_" + step)()
+        except HostError as error:
+            # Off is what was asked for: a patch that can't be unloaded is not switched on again.
+            if self.wanted not in decide.ARTIFACT_STATES:
+                raise
+            raise HostError(error.reason, f"{error}{self._go_back(old)}") from error
+
+    def _do_stage(self) -> None:
+        if self.src is None:
+            raise HostError("bad-manifest", f"{self.module}: there is no file to load; set 'src'")
+        self.staging.write(self.src, self._wanted_manifest())
+
+    def _do_publish(self) -> None:
+        self.staging.publish(self.module)
+
+    def _do_unstage(self) -> None:
+        self.staging.remove(self.module)
+
+    def _do_enable(self) -> None:
+        self._switch(True)
+
+    def _do_disable(self) -> None:
+        self._switch(False)
+
+    def _do_load(self) -> None:
+        manifest = self._wanted_manifest()
+
+        def load() -> None:
+            with self.staging.new_artifact(manifest) as handle:
+                self._load(handle)
+
+        self._insist(load)
+        self._check_loaded(manifest)
+        self._do_settle()
+
+    def _do_unload(self) -> None:
+        self._insist(self._unload)
+
+    def _do_settle(self) -> None:
+        """Wait until a switch that is under way has ended."""
+        deadline = time.monotonic() + self.timeout
+        while self.look()["transition"]:
+            if time.monotonic() >= deadline:
+                refusal = read_refusal(self.root) or "the kernel doesn't say who is in the way"
+                message = f"{self.module} is still in transition after {self.timeout:g} s: {refusal}"
+                raise HostError("stalled", message)
+            time.sleep(_FIRST_PAUSE)
+
+    def _load(self, handle: int) -> None:
+        earlier = read_refusal(self.root)
+        with KernelLog(self.root) as log:
+            try:
+                self.loader.load(handle)
+            except OSError as error:
+                refusal = read_refusal(self.root)
+                # A module that the kernel refused before its init function ran left an older refusal standing.
+                fresh = refusal if refusal != earlier or error.errno == errno.EBUSY else ""
+                raise explain_load(self.module, error, fresh, log.lines()) from error
+
+    def _unload(self) -> None:
+        try:
+            self.loader.unload(self.module)
+        except OSError as error:
+            found = decide.find(read_host(self.root), self.module)
+            if found is None:
+                return
+            users = ", ".join(holders(self.root, self.module)) or "the kernel"
+            message = f"{self.module} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
+            reason = "busy" if error.errno in (errno.EBUSY, errno.EAGAIN) else "unload-failed"
+            raise HostError(reason, message) from error
+
+    def _switch(self, on: bool) -> None:
+        def write() -> None:
+            path = patch_directory(self.root, self.module) / "enabled"
+            try:
+                _write(path, b"1" if on else b"0")
+            except OSError as error:
+                raise self._explain_switch(on, path, error) from error
+
+        self._insist(write)
+        self._do_settle()
+        if (self.look()["state"] == "enabled") != on:
+            verb = "enable" if on else "disable"
+            raise HostError("switch-failed", f"{self.module}: the kernel took the order to {verb} it but did not")
+
+    def _explain_switch(self, on: bool, path: Path, error: OSError) -> HostError:
+        verb = "enabled" if on else "disabled"
+        said = read_refusal(self.root) or error.strerror
+        if error.errno == errno.EBUSY:
+            return HostError("busy", f"{self.module} can't be {verb} now: {said}")
+        if error.errno in (errno.EACCES, errno.EROFS):
+            return from_oserror("write to it", error, str(path))
+        return HostError("switch-failed", f"{self.module} can't be {verb}: {said}")
+
+    def _insist(self, attempt: Callable[[], None]) -> None:
+        """Try again while tasks are in the way, in growing pauses, until the time is up."""
+        deadline = time.monotonic() + self.timeout
+        pause = _FIRST_PAUSE
+        for count in range(1, 1 << 16):
+            try:
+                return attempt()
+            except HostError as error:
+                if error.reason != "busy":
+                    raise
+                if time.monotonic() + pause > deadline:
+                    tried = f" (tried {count} times in {self.timeout:g} s; run again, or raise 'timeout')"
+                    raise HostError("busy", f"{error}{tried}") from error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("unreachable: the deadline comes first")
+
+    def _check_loaded(self, manifest: dict[str, Any]) -> None:
+        """What the kernel shows now is the artifact, and it does what it is for."""
+        self.look()
+        found = decide.find(self.host, self.module)
+        if found is None or not same_identity(found, manifest):
+            shown = found and (found["srcversion"], found["build_id"])
+            raise HostError(
+                "wrong-identity",
+                f"{self.module} was loaded, but the kernel shows {shown} as its srcversion and build id instead of "
+                f"{(manifest['srcversion'], manifest['build_id'])}; build it again",
+            )
+        if manifest["kind"] == "core" and found["abi"] != manifest["abi"]:
+            raise HostError("core-mismatch", f"the core module shows ABI {found['abi']}, not {manifest['abi']}")
+        if manifest["kind"] == "patch" and not (found["registered"] and found["enabled"]):
+            raise HostError("load-failed", f"{self.module} was loaded, but is not enabled; build it again")
+
+    def _go_back(self, old: Optional[dict[str, Any]]) -> str:
+        """Make it as it was: what was loaded goes, what ran comes back. What to add to the error's message."""
+        try:
+            replaced = self._drop_new(old)
+            returned = self._bring_back(old)
+            self.staging.discard(self.module)
+        except HostError as error:
+            return f". And it could not be made as it was: {error}"
+        return ". The one that ran before is back" if replaced or returned else ""
+
+    def _drop_new(self, old: Optional[dict[str, Any]]) -> bool:
+        self.look()
+        now = decide.find(self.host, self.module)
+        if now is None or (old and same_identity(now, old)):
+            return False
+        if now.get("enabled"):
+            self._switch(False)
+        self._do_unload()
+        return old is not None
+
+    def _bring_back(self, old: Optional[dict[str, Any]]) -> bool:
+        self.look()
+        if old is None:
+            return False
+        returned = decide.find(self.host, self.module) is None
+        if returned:
+            self._insist(lambda: self._load_old(old))
+            self.look()
+        now = decide.find(self.host, self.module)
+        if now and now.get("registered") and now["enabled"] != old["enabled"]:
+            self._switch(old["enabled"])
+            returned = True
+        return returned
+
+    def _load_old(self, old: dict[str, Any]) -> None:
+        with self.staging.published_artifact(self.module) as (handle, manifest):
+            if not same_identity(old, manifest):
+                raise HostError("wrong-identity", f"{self.module}: the staged file is not the one that ran before")
+            self._load(handle)
+
+    def _wanted_manifest(self) -> dict[str, Any]:
+        if self.manifest is None:
+            raise HostError("bad-manifest", f"{self.module}: there is no manifest; set 'store'")
+        return self.manifest
+
+
+def _changes(steps: list[str]) -> bool:
+    """Waiting for a switch that is under way anyway changes nothing."""
+    return any(step != "settle" for step in steps)
+
+
+def _write(path: Path, value: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, value)
+    finally:
+        os.close(handle)

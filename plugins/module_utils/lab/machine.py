@@ -1,0 +1,161 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a lab VM is made of: the QEMU command line, and the accelerator that this machine really has."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError, run, tail
+
+QEMU = "qemu-system-x86_64"
+DISK, SERIAL, MONITOR, LOG, PID = "disk.qcow2", "serial.log", "qmp.sock", "qemu.log", "pid"
+GUEST_ADDRESS = "10.0.2.15"
+_MEND = "install the package qemu-system-x86"
+_PROBE_SECONDS = 20
+_LAUNCH_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual hardware. A saved state fits only the machine that it was saved on."""
+
+    accel: str
+    memory: int
+    cpus: int
+
+    def arguments(self) -> list[str]:
+        """The QEMU arguments for this hardware, disk and network excepted."""
+        return [
+            *("-nodefaults", "-no-user-config", "-display", "none"),
+            *("-machine", "q35", "-cpu", self._cpu(), "-smp", str(self.cpus), "-m", str(self.memory)),
+            *("-accel", "tcg,thread=multi,tb-size=64" if self.accel == "tcg" else self.accel),
+            *("-rtc", "base=utc,clock=host"),
+        ]
+
+    def _cpu(self) -> str:
+        # '-cpu max' with several CPUs breaks 6.12 under emulation (cmpxchg16b).
+        return "qemu64" if self.accel == "tcg" else "host"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What QEMU boots directly."""
+
+    vmlinuz: Path
+    initrd: Path
+    append: str = ""
+
+    def arguments(self) -> list[str]:
+        """The QEMU arguments for it."""
+        line = ["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", *clock_arguments(_cpuinfo())]
+        line += [self.append] if self.append else []
+        return ["-kernel", str(self.vmlinuz), "-initrd", str(self.initrd), "-append", " ".join(line)]
+
+
+def clock_arguments(cpuinfo: str) -> list[str]:
+    """Tell the guest its clock's rate: measured while the host is busy, it would come out wrong."""
+    found = re.search(r"^cpu MHz\s*:\s*([0-9.]+)", cpuinfo, re.MULTILINE)
+    arguments = ["no_timer_check", "tsc=reliable"]
+    if found:
+        arguments.append(f"tsc_early_khz={round(float(found.group(1)) * 1000)}")
+    return arguments
+
+
+def command(
+    machine: Machine, boot: Boot, name: str, directory: Path, port: int, state: Path | None = None
+) -> list[str]:
+    """The command line of one VM, to be run in *directory*; with *state* it wakes up paused from there."""
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-{GUEST_ADDRESS}:22"
+    argv = [
+        QEMU,
+        *("-name", f"kpatch-lab-{name}"),
+        *machine.arguments(),
+        *boot.arguments(),
+        *("-drive", f"file={DISK},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
+        *("-device", "virtio-blk-pci,drive=disk"),
+        *("-netdev", f"user,id=net,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-device", "virtio-rng-pci"),
+        *("-chardev", f"file,id=serial,path={SERIAL},append=on", "-serial", "chardev:serial"),
+        *("-qmp", f"unix:{MONITOR},server=on,wait=off"),
+        # The full path is what tells this process from all others.
+        *("-daemonize", "-pidfile", str(directory / PID)),
+    ]
+    if state is not None:
+        argv += ["-incoming", f"exec:cat {shlex.quote(str(state))}"]
+    return argv
+
+
+def launch(argv: list[str], directory: Path) -> None:
+    """Start a VM that outlives this process; return once QEMU has set it up."""
+    log = directory / LOG
+    with log.open("w") as stream:
+        try:
+            result = subprocess.run(
+                argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=_LAUNCH_SECONDS
+            )
+        except FileNotFoundError as error:
+            raise LabError(f"'{QEMU}' is not installed; {_MEND}") from error
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{directory}: QEMU didn't come up within {_LAUNCH_SECONDS} s, see {log}") from error
+    if result.returncode != 0:
+        raise LabError(f"{directory}: QEMU refused to start: {tail(log.read_text(errors='replace'))}")
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether QEMU could listen on *port*."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def qemu_version() -> str:
+    """The first line of `qemu --version`: a saved state is only trusted to the QEMU that wrote it."""
+    return run([QEMU, "--version"], _MEND).splitlines()[0]
+
+
+def choose_accel(asked: str, boot: Boot) -> str:
+    """The accelerator to use: 'auto' takes KVM only if a real kernel was seen starting under it."""
+    if asked != "auto":
+        return asked
+    return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots(Machine("kvm", 256, 1), boot) else "tcg"
+
+
+def _boots(machine: Machine, boot: Boot) -> bool:
+    """Whether a kernel comes to its first console line on *machine*, within a short time."""
+    argv = [QEMU, *machine.arguments(), "-kernel", str(boot.vmlinuz), "-no-reboot"]
+    argv += ["-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1", "-chardev", "file,id=serial,path=serial.log"]
+    argv += ["-serial", "chardev:serial"]
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            subprocess.run(
+                argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            # A device node that is there and does nothing: the probe's own answer is in the log.
+            pass
+        log = Path(directory) / "serial.log"
+        return log.exists() and "Kernel panic - not syncing" in log.read_text(errors="replace")
+
+
+def _cpuinfo() -> str:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -1,0 +1,58 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks what an operator asks for in kpatch_patches, before anything is looked at or built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
+    CORE_NAME,
+    LEAVE,
+    SWITCH,
+    ManifestError,
+    check_name,
+)
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
+
+
+def names(patches: list[dict[str, Any]]) -> list[str]:
+    """The names of the patches in the order given; FleetError if one can't be a name or comes twice."""
+    if not patches:
+        raise FleetError("kpatch_patches is empty: name at least one patch")
+    found: list[str] = []
+    for patch in patches:
+        name = _name(patch.get("name"))
+        if name in found:
+            raise FleetError(f"kpatch_patches names {name!r} twice")
+        found.append(name)
+    return found
+
+
+def complete(patches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each patch with its defaults and the absolute path of its source, which must be there."""
+    names(patches)
+    return [_complete(patch) for patch in patches]
+
+
+def _complete(patch: dict[str, Any]) -> dict[str, Any]:
+    source = Path(str(patch.get("source") or "")).expanduser().absolute()
+    if not patch.get("source") or not source.is_file():
+        raise FleetError(f"patch {patch['name']!r}: its source {patch.get('source')!r} is not a file on the controller")
+    chosen = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
+    for axis, words in (("leave", LEAVE), ("switch", SWITCH)):
+        if chosen[axis] not in words:
+            raise FleetError(f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}")
+    return {"name": patch["name"], "source": str(source), **chosen}
+
+
+def _name(name: Any) -> str:
+    try:
+        check_name(name)
+    except ManifestError as error:
+        raise FleetError(f"kpatch_patches: {error}") from error
+    if name == CORE_NAME:
+        raise FleetError(f"kpatch_patches: {name!r} is the core module's name: choose another for the patch")
+    return str(name)

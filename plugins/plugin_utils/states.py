@@ -1,0 +1,120 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The states that a host can be in, and how one is read from what host_info saw.
+
+A *look* is the registered result of kpatch.fleet.host_info: its 'host', or why there is none.
+*Artifacts* are the manifests, or the part of them that a plan keeps, by name; the core module's name is 'kpatch'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, module_name
+
+STATES = {
+    "absent": "nothing of it is on",
+    "staged": "some of it is there, but not all of it is on",
+    "applied": "all of it is on, and it is these very bytes",
+    "transitioning": "a switch is under way",
+    "apply-failed": "it could not be put on",
+    "stuck": "it could not be taken off",
+    "needs-build": "the store has no artifact for its kernel",
+    "kernel-changed": "it runs another kernel than the plan says",
+    "lost": "it can't be reached, can't be read, or has rebooted meanwhile",
+    "foreign-patch": "another live patch holds a function that is to be replaced",
+    "held": "its batch was not begun",
+}
+# One host in one of these stops the rollout before the next batch.
+FAULTS = ("lost", "apply-failed", "stuck", "kernel-changed", "transitioning", "foreign-patch")
+# A host is not touched by a plan that found it so.
+UNTOUCHABLE = ("lost", "needs-build", "foreign-patch", "transitioning")
+# What loading our modules does to a kernel: out-of-tree, unsigned, live-patched. Any other new flag is a fault.
+EXPECTED_TAINT = frozenset("OEK")
+
+Artifacts = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state out of STATES, and why, for people."""
+
+    state: str
+    reason: str = ""
+
+
+def lost(look: Any) -> Optional[Verdict]:
+    """Why nothing is known about the host, or None if its state was read."""
+    if isinstance(look, dict) and isinstance(look.get("host"), dict) and not look.get("failed"):
+        return None
+    message = look.get("msg") if isinstance(look, dict) else None
+    return Verdict("lost", " ".join(str(message or "it was not looked at").split()))
+
+
+def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Verdict:
+    """How much of the core module and the patches *names* is on, as the very bytes of *artifacts*."""
+    return _combine({name: _one(host, name, artifacts.get(name)) for name in [CORE_NAME, *names]})
+
+
+def present(host: dict[str, Any], names: list[str], core: bool) -> Verdict:
+    """How much of the patches *names*, and of the core module if *core*, is there, whatever its bytes."""
+    verdict = _combine({name: _one(host, name, None) for name in [*([CORE_NAME] if core else []), *names]})
+    return Verdict("absent", "nothing of it is there") if verdict.state == "absent" else verdict
+
+
+def foreign(host: dict[str, Any], artifacts: Artifacts) -> Optional[Verdict]:
+    """Which live patch of the kernel's own kind holds a function that *artifacts* replace, if one does."""
+    ours = {(function["object"], function["name"]) for one in artifacts.values() for function in one["functions"]}
+    for patch in host.get("livepatches") or []:
+        for held in patch.get("objects") or []:
+            for function in held.get("functions") or []:
+                if (held["name"], function["name"]) in ours:
+                    return Verdict("foreign-patch", f"{patch['module']} holds {held['name']}:{function['name']}")
+    return None
+
+
+def moved(kernel: dict[str, Any], planned: dict[str, Any]) -> Optional[Verdict]:
+    """Whether the host has left the boot that the plan saw, and into what."""
+    if (kernel["release"], kernel["build_id"]) != (planned["release"], planned["build_id"]):
+        return Verdict("kernel-changed", f"it runs {kernel['release']} now, not {planned['release']}; build for it")
+    if kernel["boot_id"] != planned["boot_id"]:
+        return Verdict("lost", "it has rebooted since the plan was made, and lost its live patches with that")
+    return None
+
+
+def new_taint(kernel: dict[str, Any], planned: dict[str, Any]) -> list[str]:
+    """The taint flags that have come since the plan was made and that our modules don't explain."""
+    return sorted(set(kernel["taint"]["flags"]) - set(planned["taint"]) - EXPECTED_TAINT)
+
+
+def _combine(parts: dict[str, Verdict]) -> Verdict:
+    states = {verdict.state for verdict in parts.values()}
+    text = "; ".join(f"{name} {part.reason or part.state}" for name, part in parts.items())
+    if "transitioning" in states:
+        return Verdict("transitioning", text)
+    if states == {"applied"}:
+        return Verdict("applied")
+    return Verdict("absent" if states == {"absent"} else "staged", text)
+
+
+def _one(host: dict[str, Any], name: str, artifact: Optional[dict[str, Any]]) -> Verdict:
+    """The state of the core module or of one patch; with an *artifact* only its own bytes count."""
+    module = module_name(name)
+    loaded = _loaded(host, module)
+    if loaded is None:
+        return Verdict("staged" if module in (host.get("staged") or []) else "absent")
+    if artifact and any(loaded.get(key) != artifact[key] for key in ("srcversion", "build_id")):
+        return Verdict("staged", f"is on as another build (srcversion {loaded.get('srcversion')})")
+    if loaded.get("transition"):
+        return Verdict("transitioning")
+    if loaded.get("enabled", True):
+        return Verdict("applied")
+    return Verdict("staged", "is loaded but disabled")
+
+
+def _loaded(host: dict[str, Any], module: str) -> Optional[dict[str, Any]]:
+    if module == CORE_NAME:
+        return host.get("core")
+    return next((patch for patch in host.get("patches") or [] if patch["module"] == module), None)
