@@ -44,7 +44,9 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
     chosen = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
     for axis, words in (("leave", LEAVE), ("switch", SWITCH)):
         if chosen[axis] not in words:
-            raise FleetError(f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}")
+            raise FleetError(
+                f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}"
+            )
     return {"name": patch["name"], "source": str(source), **chosen}
 
 

@@ -35,7 +35,7 @@ class Order:
     names: list[str]
     store: Path
     core: bool
-    batches: list[Union[int, str]]
+    batches: list[int | str]
     require_all: bool
 
 
@@ -65,7 +65,7 @@ def acts(want: str, state: str) -> bool:
     return state != want and state not in states.UNTOUCHABLE
 
 
-def split(hosts: list[str], sizes: list[Union[int, str]]) -> list[list[str]]:
+def split(hosts: list[str], sizes: list[int | str]) -> list[list[str]]:
     """*hosts* in batches; a size is a number, or a share of all of them. The last size holds for the rest."""
     counts = [_count(size, len(hosts)) for size in sizes]
     if not counts:
@@ -79,7 +79,7 @@ def split(hosts: list[str], sizes: list[Union[int, str]]) -> list[list[str]]:
     return batches
 
 
-def _count(size: Union[int, str], total: int) -> int:
+def _count(size: int | str, total: int) -> int:
     text = str(size).strip()
     if share := _PERCENT.fullmatch(text):
         return max(1, total * int(share.group(1)) // 100)
@@ -96,7 +96,7 @@ def batch_of(plan: dict[str, Any], host: str) -> int:
     raise FleetError(f"{host} is in no batch of the plan {plan['id']}: it was not there when the plan was made")
 
 
-def artifact(store: Path, release: str, name: str) -> Optional[dict[str, Any]]:
+def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     """The manifest of what the store holds now for a kernel release, or None."""
     path = store / manifest.check_release(release) / name / "current" / "manifest.json"
     return manifest.load(path) if path.exists() else None

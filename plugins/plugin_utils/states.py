@@ -45,7 +45,7 @@ class Verdict:
     reason: str = ""
 
 
-def lost(look: Any) -> Optional[Verdict]:
+def lost(look: Any) -> Verdict | None:
     """Why nothing is known about the host, or None if its state was read."""
     if isinstance(look, dict) and isinstance(look.get("host"), dict) and not look.get("failed"):
         return None
@@ -64,7 +64,7 @@ def present(host: dict[str, Any], names: list[str], core: bool) -> Verdict:
     return Verdict("absent", "nothing of it is there") if verdict.state == "absent" else verdict
 
 
-def foreign(host: dict[str, Any], artifacts: Artifacts) -> Optional[Verdict]:
+def foreign(host: dict[str, Any], artifacts: Artifacts) -> Verdict | None:
     """Which live patch of the kernel's own kind holds a function that *artifacts* replace, if one does."""
     ours = {(function["object"], function["name"]) for one in artifacts.values() for function in one["functions"]}
     for patch in host.get("livepatches") or []:
@@ -75,7 +75,7 @@ def foreign(host: dict[str, Any], artifacts: Artifacts) -> Optional[Verdict]:
     return None
 
 
-def moved(kernel: dict[str, Any], planned: dict[str, Any]) -> Optional[Verdict]:
+def moved(kernel: dict[str, Any], planned: dict[str, Any]) -> Verdict | None:
     """Whether the host has left the boot that the plan saw, and into what."""
     if (kernel["release"], kernel["build_id"]) != (planned["release"], planned["build_id"]):
         return Verdict("kernel-changed", f"it runs {kernel['release']} now, not {planned['release']}; build for it")
@@ -99,7 +99,7 @@ def _combine(parts: dict[str, Verdict]) -> Verdict:
     return Verdict("absent" if states == {"absent"} else "staged", text)
 
 
-def _one(host: dict[str, Any], name: str, artifact: Optional[dict[str, Any]]) -> Verdict:
+def _one(host: dict[str, Any], name: str, artifact: dict[str, Any] | None) -> Verdict:
     """The state of the core module or of one patch; with an *artifact* only its own bytes count."""
     module = module_name(name)
     loaded = _loaded(host, module)
@@ -114,7 +114,7 @@ def _one(host: dict[str, Any], name: str, artifact: Optional[dict[str, Any]]) ->
     return Verdict("staged", "is loaded but disabled")
 
 
-def _loaded(host: dict[str, Any], module: str) -> Optional[dict[str, Any]]:
+def _loaded(host: dict[str, Any], module: str) -> dict[str, Any] | None:
     if module == CORE_NAME:
         return host.get("core")
     return next((patch for patch in host.get("patches") or [] if patch["module"] == module), None)
