@@ -178,9 +178,7 @@ class _Reader:
         stored = header.type != SHT_NOBITS
         data = bytes(self.image[header.offset : header.offset + header.size]) if stored else b""
         flags, align = header.flags, header.align
-        return Section(
-            header.name, header.type, flags, align, header.entsize, data, header.size, info=header.info
-        )
+        return Section(header.name, header.type, flags, align, header.entsize, data, header.size, info=header.info)
 
     def _defined(self, index: int, whose: str) -> Section:
         section = self.sections[index] if index < len(self.sections) else None
@@ -197,9 +195,7 @@ class _Reader:
         next(entries, None)  # the null symbol
         return [self._symbol(strings, *entry) for entry in entries]
 
-    def _symbol(
-        self, strings: bytes, name: int, info: int, other: int, shndx: int, value: int, size: int
-    ) -> Symbol:
+    def _symbol(self, strings: bytes, name: int, info: int, other: int, shndx: int, value: int, size: int) -> Symbol:
         special = shndx == SHN_UNDEF or shndx >= SHN_LORESERVE
         text = string_at(strings, name, self.path)
         section = None if special else self._section_of(shndx, text)

@@ -63,9 +63,7 @@ def image(obj: e.Elf) -> bytes:
     for section in obj.sections:
         entries.append(_section_entry(section, indices))
         for name, flags, relocs in _rela_tables(section):
-            data = b"".join(
-                e.RELA.pack(r.offset, _number(numbers, r.symbol) << 32 | r.type, r.addend) for r in relocs
-            )
+            data = b"".join(e.RELA.pack(r.offset, _number(numbers, r.symbol) << 32 | r.type, r.addend) for r in relocs)
             index = indices[id(section)]
             rela = _Entry(name, e.SHT_RELA, flags, data, len(data), symtab_index, index, 8, e.RELA.size)
             entries.append(rela)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Optional, Union
+from collections.abc import Sequence
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 
@@ -21,7 +22,7 @@ def clean_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def run(argv: Sequence[Arg], cwd: Optional[Path] = None, env: Optional[dict[str, str]] = None) -> str:
+def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     """Run *argv* and return what it printed; raise BuildError with the end of what it said if it fails."""
     command = [str(arg) for arg in argv]
     try:

@@ -212,7 +212,18 @@ def build_id(path: Path) -> str:
 def modinfo(path: Path) -> dict[str, str]:
     """The single-valued fields of a module's .modinfo."""
     with tempfile.NamedTemporaryFile() as section:
-        run(["objcopy", "-O", "binary", "--only-section=.modinfo", "--set-section-flags", ".modinfo=alloc", path, section.name])
+        run(
+            [
+                "objcopy",
+                "-O",
+                "binary",
+                "--only-section=.modinfo",
+                "--set-section-flags",
+                ".modinfo=alloc",
+                path,
+                section.name,
+            ]
+        )
         text = Path(section.name).read_bytes().decode("utf-8", "replace")
     return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
 

@@ -22,10 +22,10 @@ Manifest = dict[str, Any]
 ARTIFACT_STATES = ("loaded", "enabled")
 
 
-def find(host: Host, module: str) -> Optional[dict[str, Any]]:
+def find(host: Host, module: str) -> dict[str, Any] | None:
     """The loaded module as *host* shows it, or None."""
     if module == CORE_NAME:
-        core: Optional[dict[str, Any]] = host["core"]
+        core: dict[str, Any] | None = host["core"]
         return core
     return next((patch for patch in host["patches"] if patch["module"] == module), None)
 
@@ -44,7 +44,7 @@ def summary(host: Host, module: str) -> dict[str, Any]:
     }
 
 
-def expected(host: Host, module: str, wanted: str, manifest: Optional[Manifest]) -> dict[str, Any]:
+def expected(host: Host, module: str, wanted: str, manifest: Manifest | None) -> dict[str, Any]:
     """The summary once the wanted state is reached."""
     now = summary(host, module)
     if wanted == "absent":
@@ -57,7 +57,7 @@ def expected(host: Host, module: str, wanted: str, manifest: Optional[Manifest])
     return {**now, **identity, "state": wanted, "transition": False, "staged": staged}
 
 
-def steps(host: Host, module: str, wanted: str, manifest: Optional[Manifest]) -> list[str]:
+def steps(host: Host, module: str, wanted: str, manifest: Manifest | None) -> list[str]:
     """What to do, in order; nothing if the wanted state is there. HostError if it must not be done."""
     if wanted == "absent":
         return _to_absent(host, module)
@@ -75,7 +75,7 @@ def describe(state: dict[str, Any]) -> str:
     return f"On the host now: {state['module']} is {state['state']}{switching}, {staged}."
 
 
-def _state(found: Optional[dict[str, Any]]) -> str:
+def _state(found: dict[str, Any] | None) -> str:
     if found is None:
         return "absent"
     if found["module"] == CORE_NAME:
@@ -100,7 +100,7 @@ def _to_enabled(found: dict[str, Any]) -> list[str]:
     return ["settle"] if found.get("transition") else []
 
 
-def _to_disabled(found: Optional[dict[str, Any]]) -> list[str]:
+def _to_disabled(found: dict[str, Any] | None) -> list[str]:
     """A patch that isn't loaded is off, too."""
     if found is None:
         return []

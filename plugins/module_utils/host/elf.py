@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Iterator, Optional
+from typing import Optional
+from collections.abc import Iterator
 
 _NT_GNU_BUILD_ID = 3
 _SIGNATURE_MARK = b"~Module signature appended~\n"
@@ -20,7 +21,7 @@ class ElfError(ValueError):
     """The bytes are not an ELF file of the kind that is expected."""
 
 
-def build_id(notes: bytes) -> Optional[str]:
+def build_id(notes: bytes) -> str | None:
     """The GNU build id in the bytes of a note section, as hex digits."""
     for name, kind, content in _notes(notes):
         if (name, kind) == (b"GNU\0", _NT_GNU_BUILD_ID) and content:

@@ -57,7 +57,7 @@ class HostError(Exception):
         self.reason = reason
 
 
-def from_oserror(what: str, error: OSError, path: Union[str, None] = None) -> HostError:
+def from_oserror(what: str, error: OSError, path: str | None = None) -> HostError:
     """The HostError for a failed system call: *what* was tried, on which path, and what to do."""
     reason, mend = _OS_REASONS.get(error.errno or 0, ("io-error", "look at the host's kernel log"))
     name = path or error.filename or "?"

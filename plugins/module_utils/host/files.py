@@ -15,7 +15,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import fr
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 
 
-def read_bytes(path: Path) -> Optional[bytes]:
+def read_bytes(path: Path) -> bytes | None:
     """The bytes of *path*, or None if there is no such file."""
     try:
         return path.read_bytes()
@@ -25,13 +25,13 @@ def read_bytes(path: Path) -> Optional[bytes]:
         raise from_oserror("read it", error, str(path)) from error
 
 
-def read_text(path: Path) -> Optional[str]:
+def read_text(path: Path) -> str | None:
     """The text of *path* without blanks around it, or None if there is no such file."""
     data = read_bytes(path)
     return None if data is None else data.decode("utf-8", "replace").strip()
 
 
-def read_int(path: Path) -> Optional[int]:
+def read_int(path: Path) -> int | None:
     """The number in *path*, or None if there is no such file or no number in it."""
     text = read_text(path)
     try:

@@ -69,7 +69,7 @@ def taint(value: int) -> dict[str, Any]:
     return {"value": value, "flags": [letter for letter, _ in known], "names": [name for _, name in known]}
 
 
-def lockdown(text: Optional[str]) -> str:
+def lockdown(text: str | None) -> str:
     """The mode in brackets of e.g. '[none] integrity confidentiality'; 'none' if the kernel has no lockdown."""
     chosen = re.search(r"\[(\w+)\]", text or "")
     return chosen.group(1) if chosen else "none"

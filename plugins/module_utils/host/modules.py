@@ -17,7 +17,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import (
 )
 
 
-def read_module(root: Path, name: str) -> Optional[dict[str, Any]]:
+def read_module(root: Path, name: str) -> dict[str, Any] | None:
     """The module *name* as the kernel shows it; None if it isn't loaded or is built in."""
     path = root / "sys/module" / name
     initstate = read_text(path / "initstate")

@@ -29,7 +29,7 @@ def patch_directory(root: Path, module: str) -> Path:
     return root / CORE_DIRECTORY / "patches" / module
 
 
-def read_core(root: Path) -> Optional[dict[str, Any]]:
+def read_core(root: Path) -> dict[str, Any] | None:
     """The core module, or None if it is not loaded."""
     core = read_module(root, CORE_NAME)
     return None if core is None else {**core, "abi": read_int(root / CORE_DIRECTORY / "abi")}
@@ -47,7 +47,7 @@ def read_patches(root: Path) -> list[dict[str, Any]]:
     return [patch for patch in (read_patch(root, name) for name in sorted(names)) if patch]
 
 
-def read_patch(root: Path, name: str) -> Optional[dict[str, Any]]:
+def read_patch(root: Path, name: str) -> dict[str, Any] | None:
     """The patch module *name*, or None if it is not loaded."""
     module = read_module(root, name)
     if module is None:

@@ -17,7 +17,7 @@ Host = dict[str, Any]
 Manifest = dict[str, Any]
 
 
-def check_host(host: Host, manifest: Manifest, image: Optional[bytes]) -> None:
+def check_host(host: Host, manifest: Manifest, image: bytes | None) -> None:
     """Raise HostError if the kernel of *host* would not take the artifact; *image* is its .ko if at hand."""
     check_kernel(host["kernel"], manifest)
     if image is not None:

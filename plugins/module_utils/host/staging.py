@@ -15,7 +15,8 @@ import os
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
+from collections.abc import Iterator
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
@@ -34,7 +35,7 @@ class Staging:
         self.base = root / _BASE
         self.directory = self.base / release
 
-    def modules(self) -> Optional[list[str]]:
+    def modules(self) -> list[str] | None:
         """The staged modules' names; None if only root could tell."""
         try:
             return sorted(entry.stem for entry in self.directory.iterdir() if _is_published(entry))
@@ -74,9 +75,7 @@ class Staging:
         free = status.f_bavail * status.f_frsize
         if free < size + _SPARE_BYTES:
             needed = size + _SPARE_BYTES
-            raise HostError(
-                "no-space", f"{place}: {free} bytes are free and {needed} are needed; make room there"
-            )
+            raise HostError("no-space", f"{place}: {free} bytes are free and {needed} are needed; make room there")
         if status.f_files and status.f_favail < _SPARE_INODES:
             raise HostError("no-space", f"{place}: there are no free inodes; remove files there")
 

@@ -33,8 +33,8 @@ class Transition:
         loader: Loader,
         module: str,
         wanted: str,
-        manifest: Optional[dict[str, Any]] = None,
-        src: Optional[Path] = None,
+        manifest: dict[str, Any] | None = None,
+        src: Path | None = None,
         timeout: float = 30.0,
     ) -> None:
         self.root = root
@@ -161,7 +161,9 @@ class Transition:
             if found is None:
                 return
             users = ", ".join(holders(self.root, self.module)) or "the kernel"
-            message = f"{self.module} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
+            message = (
+                f"{self.module} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
+            )
             reason = "busy" if error.errno in (errno.EBUSY, errno.EAGAIN) else "unload-failed"
             raise HostError(reason, message) from error
 
@@ -221,7 +223,7 @@ class Transition:
         if manifest["kind"] == "patch" and not (found["registered"] and found["enabled"]):
             raise HostError("load-failed", f"{self.module} was loaded, but is not enabled; build it again")
 
-    def _go_back(self, old: Optional[dict[str, Any]]) -> str:
+    def _go_back(self, old: dict[str, Any] | None) -> str:
         """Make it as it was: what was loaded goes, what ran comes back. What to add to the error's message."""
         try:
             replaced = self._drop_new(old)
@@ -231,7 +233,7 @@ class Transition:
             return f". And it could not be made as it was: {error}"
         return ". The one that ran before is back" if replaced or returned else ""
 
-    def _drop_new(self, old: Optional[dict[str, Any]]) -> bool:
+    def _drop_new(self, old: dict[str, Any] | None) -> bool:
         self.look()
         now = decide.find(self.host, self.module)
         if now is None or (old and same_identity(now, old)):
@@ -241,7 +243,7 @@ class Transition:
         self._do_unload()
         return old is not None
 
-    def _bring_back(self, old: Optional[dict[str, Any]]) -> bool:
+    def _bring_back(self, old: dict[str, Any] | None) -> bool:
         self.look()
         if old is None:
             return False

@@ -29,9 +29,7 @@ def check_name(what: str, name: Any) -> str:
     """Return *name* if it may name a lab or a VM: it becomes a directory, a host name and part of a command."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
-    raise LabError(
-        f"{name!r} can't be {what}: use 1 to 31 lower-case letters, digits and '-', beginning with a letter"
-    )
+    raise LabError(f"{name!r} can't be {what}: use 1 to 31 lower-case letters, digits and '-', beginning with a letter")
 
 
 def run(argv: Sequence[str], mend: str, timeout: float | None = None, stdin: str = "") -> str:

@@ -49,9 +49,7 @@ class Golden:
         return self.path / _MEMORY
 
 
-def ensure(
-    cache: Path, image: Image, series: str, hardware: Machine, build: bool = True
-) -> tuple[Golden, bool]:
+def ensure(cache: Path, image: Image, series: str, hardware: Machine, build: bool = True) -> tuple[Golden, bool]:
     """Return the saved VM for the kernel *series* on *hardware*, and whether it had to be made.
 
     With *build* false (check mode) nothing is made.

@@ -22,7 +22,9 @@ _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _POLL = 0.25
 
 # What Ansible's modules import at their start; loaded once, it is in every clone's page cache.
-_WARM = "import argparse, ctypes, hashlib, json, locale, logging, platform, selectors, subprocess, tempfile, uuid, zipfile"
+_WARM = (
+    "import argparse, ctypes, hashlib, json, locale, logging, platform, selectors, subprocess, tempfile, uuid, zipfile"
+)
 
 
 @dataclass(frozen=True)

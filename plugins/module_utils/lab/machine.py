@@ -147,9 +147,7 @@ def _boots(machine: Machine, boot: Boot) -> bool:
     argv += ["-serial", "chardev:serial"]
     with tempfile.TemporaryDirectory() as directory:
         try:
-            subprocess.run(
-                argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS
-            )
+            subprocess.run(argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
         except subprocess.TimeoutExpired:
             # A device node that is there and does nothing: the probe's own answer is in the log.
             pass
