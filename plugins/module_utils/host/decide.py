@@ -9,7 +9,7 @@ module), 'enabled', 'disabled' (patches) and 'absent' (both), *manifest* the art
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
@@ -30,13 +30,14 @@ def find(host: Host, module: str) -> dict[str, Any] | None:
     return next((patch for patch in host["patches"] if patch["module"] == module), None)
 
 
-def summary(host: Host, module: str) -> dict[str, Any]:
-    """The module's state in few words: what 'before' and 'after' show."""
+def summary(host: Host, module: str, manifest: Manifest | None) -> dict[str, Any]:
+    """The module's state in few words: what 'before' and 'after' show. Its identity is compared with *manifest*."""
     found = find(host, module)
     staged = host["staged"]
     return {
         "module": module,
         "state": _state(found),
+        "identity": None if found is None or manifest is None else _identity(found, manifest),
         "transition": bool(found and found.get("transition")),
         "srcversion": found and found["srcversion"],
         "build_id": found and found["build_id"],
@@ -46,15 +47,15 @@ def summary(host: Host, module: str) -> dict[str, Any]:
 
 def expected(host: Host, module: str, wanted: str, manifest: Manifest | None) -> dict[str, Any]:
     """The summary once the wanted state is reached."""
-    now = summary(host, module)
-    if wanted == "absent":
-        gone = {"state": "absent", "transition": False, "srcversion": None, "build_id": None, "staged": False}
-        return {**now, **gone}
+    now = summary(host, module, manifest)
+    if wanted == "absent" or now["state"] == "absent" and wanted == "disabled":
+        gone = {"state": "absent", "transition": False, "identity": None, "srcversion": None, "build_id": None}
+        return {**now, **gone, "staged": False if wanted == "absent" else now["staged"]}
     if manifest is None:
-        return {**now, "transition": False, "state": "absent" if now["state"] == "absent" else wanted}
-    identity = {key: manifest[key] for key in ("srcversion", "build_id")}
+        return {**now, "state": wanted, "transition": False}
+    then = {"state": wanted, "transition": False, "identity": "wanted", "srcversion": manifest["srcversion"]}
     staged = now["staged"] or "publish" in steps(host, module, wanted, manifest)
-    return {**now, **identity, "state": wanted, "transition": False, "staged": staged}
+    return {**now, **then, "build_id": manifest["build_id"], "staged": staged}
 
 
 def steps(host: Host, module: str, wanted: str, manifest: Manifest | None) -> list[str]:
@@ -64,15 +65,24 @@ def steps(host: Host, module: str, wanted: str, manifest: Manifest | None) -> li
     if wanted == "disabled":
         return _to_disabled(find(host, module))
     if manifest is None:
-        raise HostError("bad-manifest", f"{module}: there is no manifest, so nothing can be loaded; set 'store'")
+        raise HostError("bad-arguments", f"{module}: without an artifact nothing can be loaded; set 'store'")
     return _to_running(host, module, manifest)
 
 
 def describe(state: dict[str, Any]) -> str:
     """A summary as the last sentence of an error message."""
     switching = ", in transition" if state["transition"] else ""
-    staged = "staged" if state["staged"] else "not staged"
-    return f"On the host now: {state['module']} is {state['state']}{switching}, {staged}."
+    other = ", and another build than the one wanted" if state["identity"] == "different" else ""
+    return f"On the host now: {state['module']} is {state['state']}{switching}{other}."
+
+
+def changes(todo: list[str]) -> bool:
+    """Whether *todo* does more than wait for a switch that is under way anyway."""
+    return any(step != "settle" for step in todo)
+
+
+def _identity(found: dict[str, Any], manifest: Manifest) -> str:
+    return "wanted" if same_identity(found, manifest) else "different"
 
 
 def _state(found: dict[str, Any] | None) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Optional
 from collections.abc import Iterator
 
 _NT_GNU_BUILD_ID = 3

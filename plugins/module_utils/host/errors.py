@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import errno
-from typing import Union
 
 REASONS = (
-    "bad-host-facts",  # the option 'host' isn't what host_info returns
+    "bad-arguments",  # an option is missing, or not what it has to be
     "bad-manifest",  # the manifest that came with the artifact is malformed
-    "bad-name",  # the name can't name a patch
     "busy",  # a task is in the way; the message names it
     "core-in-use",  # patches are registered with the core module
     "core-mismatch",  # the core module there has another ABI than the patch needs
@@ -25,7 +23,6 @@ REASONS = (
     "needs-build",  # the store has no artifact for this kernel
     "no-space",  # the file system is full, by bytes, inodes or quota
     "not-permitted",  # not root
-    "not-this-kernel",  # a tree that stands in for a host can't load modules
     "read-only",  # the file system is mounted read-only
     "signature",  # the kernel wants a valid signature
     "stalled",  # a switch did not end in time

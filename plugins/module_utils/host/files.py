@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Optional
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import from_oserror
 

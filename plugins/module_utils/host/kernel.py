@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.elf import build_id
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from pathlib import Path
+import sys
 from typing import Protocol
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 
-# machine: (finit_module, delete_module), from the kernel's system call tables
-_SYSCALLS = {"x86_64": (313, 176), "aarch64": (273, 106)}
+# arch/x86/entry/syscalls/syscall_64.tbl
+_FINIT_MODULE = 313
+_DELETE_MODULE = 176
 
 _LOAD_REASONS = {
     errno.EBUSY: ("busy", "it can't be switched on now"),
@@ -50,41 +51,23 @@ class KernelLoader:
 
     def __init__(self) -> None:
         machine = os.uname().machine
-        if machine not in _SYSCALLS:
-            raise HostError("load-failed", f"modules can't be loaded on a {machine}; only on {', '.join(_SYSCALLS)}")
-        self._finit_module, self._delete_module = _SYSCALLS[machine]
+        if machine != "x86_64" or sys.maxsize <= 1 << 32:
+            raise HostError("load-failed", f"modules can be loaded by a 64-bit Python on x86_64 only, not on {machine}")
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def load(self, handle: int) -> None:
         """finit_module(2)."""
-        self._call(self._finit_module, ctypes.c_int(handle), ctypes.c_char_p(b""), ctypes.c_int(0))
+        self._call(_FINIT_MODULE, ctypes.c_int(handle), ctypes.c_char_p(b""), ctypes.c_int(0))
 
     def unload(self, module: str) -> None:
         """delete_module(2); doesn't wait for users to go away."""
-        self._call(self._delete_module, ctypes.c_char_p(module.encode()), ctypes.c_uint(os.O_NONBLOCK))
+        self._call(_DELETE_MODULE, ctypes.c_char_p(module.encode()), ctypes.c_uint(os.O_NONBLOCK))
 
     def _call(self, number: int, *arguments: object) -> None:
         ctypes.set_errno(0)
         if self._libc.syscall(ctypes.c_long(number), *arguments) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
-
-
-class NoLoader:
-    """A tree that stands in for a host has no kernel: this machine's own must stay out of it."""
-
-    def load(self, handle: int) -> None:
-        """Refuse."""
-        raise HostError("not-this-kernel", "a tree that stands in for a host has no kernel to load a module into")
-
-    def unload(self, module: str) -> None:
-        """Refuse."""
-        raise HostError("not-this-kernel", f"a tree that stands in for a host has no kernel to unload {module} from")
-
-
-def loader_for(root: Path) -> Loader:
-    """What loads modules for the host at *root*."""
-    return KernelLoader() if root == Path("/") else NoLoader()
 
 
 def explain_load(module: str, error: OSError, refusal: str, log: list[str]) -> HostError:

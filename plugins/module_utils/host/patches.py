@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import (
     read_flag,
@@ -59,7 +59,7 @@ def read_patch(root: Path, name: str) -> dict[str, Any] | None:
         "registered": path.is_dir(),
         "enabled": read_flag(path / "enabled"),
         "transition": read_flag(path / "transition"),
-        "consistency": read_text(path / "consistency"),
+        "consistency": _consistency(read_text(path / "consistency") or ""),
         "window_ns": read_int(path / "window_ns"),
         "objects": _read_objects(path),
     }
@@ -89,6 +89,11 @@ def _read_objects(path: Path) -> list[dict[str, Any]]:
         }
         for name in subdirectories(path)
     ]
+
+
+def _consistency(text: str) -> dict[str, str] | None:
+    leave, _blank, switch = text.partition(" ")
+    return {"leave": leave, "switch": switch} if switch else None
 
 
 def _function(directory: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ What needs only the host's state as data is here for the controller as well, whi
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.elf import ElfError, is_signed, modinfo
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError

@@ -9,14 +9,13 @@ one before by rename. So a refused module never hides the one that ran, and can 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
-from collections.abc import Iterator
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
@@ -44,32 +43,13 @@ class Staging:
         except PermissionError:
             return None
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other runs off this host meanwhile; where nothing was ever staged there is nothing to guard."""
-        try:
-            handle = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            yield
-            return
-        except OSError as error:
-            raise from_oserror("lock it", error, str(self.base)) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            message = f"{self.base}: another run is changing this host; wait for it and run again"
-            raise HostError("locked", message) from error
-        finally:
-            os.close(handle)
-
     def check_room(self, size: int) -> None:
         """Raise HostError unless *size* bytes can be staged."""
-        place = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         try:
+            place = next(path for path in (self.directory, *self.directory.parents) if path.exists())
             status = os.statvfs(place)
         except OSError as error:
-            raise from_oserror("look for room", error, str(place)) from error
+            raise from_oserror("look for room there", error, str(self.directory)) from error
         if status.f_flag & os.ST_RDONLY:
             raise HostError("read-only", f"{place}: its file system is read-only; mount it read-write")
         free = status.f_bavail * status.f_frsize
@@ -91,13 +71,13 @@ class Staging:
                 message = f"{path}: it has to be a directory of root's that only root can write to; mend or remove it"
                 raise HostError("not-permitted", message)
 
-    def write(self, src: Path, manifest: dict[str, Any]) -> None:
-        """Copy the artifact under its temporary names, and refuse it if its bytes aren't those of *manifest*."""
+    def write(self, image: bytes, manifest: dict[str, Any]) -> None:
+        """Put the checked .ko *image* and its manifest under temporary names."""
         module = manifest["module"]
         self.prepare()
         try:
-            copy_checked(src, self._new(module, ".ko"), manifest)
-            _write_new(self._new(module, ".json"), iter([manifests.dump(manifest).encode()]))
+            _write_new(self._new(module, ".ko"), image)
+            _write_new(self._new(module, ".json"), manifests.dump(manifest).encode())
         except HostError:
             self.discard(module)
             raise
@@ -116,13 +96,14 @@ class Staging:
         self._remove([self._new(module, suffix) for suffix in (".ko", ".json")])
 
     def remove(self, module: str) -> None:
-        """Remove the staged artifact, and the directory if it is empty then."""
+        """Remove the staged artifact and what an interrupted run left of it, and the directory if it is empty then."""
         self._remove([self._path(module, suffix) for suffix in (".json", ".ko")])
+        self.discard(module)
 
     @contextmanager
     def new_artifact(self, manifest: dict[str, Any]) -> Iterator[int]:
         """A descriptor for the artifact under its temporary name, whose bytes were compared through it."""
-        with _open_checked(self._new(manifest["module"], ".ko"), manifest) as handle:
+        with _open_checked(self._new(manifest["module"], ".ko"), manifest) as (handle, _image):
             yield handle
 
     @contextmanager
@@ -132,7 +113,7 @@ class Staging:
             manifest = manifests.load(self._path(module, ".json"))
         except manifests.ManifestError as error:
             raise HostError("bad-manifest", str(error)) from error
-        with _open_checked(self._path(module, ".ko"), manifest) as handle:
+        with _open_checked(self._path(module, ".ko"), manifest) as (handle, _image):
             yield handle, manifest
 
     def _path(self, module: str, suffix: str) -> Path:
@@ -151,21 +132,14 @@ class Staging:
             raise from_oserror("remove it", error) from error
 
 
-def copy_checked(src: Path, target: Path, manifest: dict[str, Any]) -> None:
-    """Copy *src* to the new file *target*; HostError if what was copied isn't the artifact of *manifest*."""
-    digest = hashlib.sha256()
-    size = _write_new(target, _digested(src, digest))
-    _compare(src, size, digest.hexdigest(), manifest)
-
-
 def read_checked(path: Path, manifest: dict[str, Any]) -> bytes:
-    """The bytes of *path*; HostError if they aren't the artifact of *manifest*."""
-    with _open_checked(path, manifest) as handle:
-        return os.pread(handle, manifest["size"], 0)
+    """The bytes of *path*; HostError 'tampered' if they aren't the artifact of *manifest*."""
+    with _open_checked(path, manifest) as (_handle, image):
+        return image
 
 
 @contextmanager
-def _open_checked(path: Path, manifest: dict[str, Any]) -> Iterator[int]:
+def _open_checked(path: Path, manifest: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -173,46 +147,34 @@ def _open_checked(path: Path, manifest: dict[str, Any]) -> Iterator[int]:
     try:
         # One byte more than expected is enough to see that a file is too long.
         image = os.pread(handle, manifest["size"] + 1, 0)
-        _compare(path, len(image), hashlib.sha256(image).hexdigest(), manifest)
-        yield handle
+        _compare(path, image, manifest)
+        yield handle, image
     finally:
         os.close(handle)
 
 
-def _compare(path: Path, size: int, digest: str, manifest: dict[str, Any]) -> None:
-    if (size, digest) != (manifest["size"], manifest["sha256"]):
+def _compare(path: Path, image: bytes, manifest: dict[str, Any]) -> None:
+    digest = hashlib.sha256(image).hexdigest()
+    if (len(image), digest) != (manifest["size"], manifest["sha256"]):
         raise HostError(
             "tampered",
-            f"{path}: is not the artifact of its manifest (sha256 {digest}, {size} bytes; expected "
-            f"{manifest['sha256']}, {manifest['size']} bytes): it was damaged or changed; ship or build it again",
+            f"{path}: is not the artifact of its manifest (sha256 {digest}, expected {manifest['sha256']} of "
+            f"{manifest['size']} bytes): it was damaged or changed; ship or build it again",
         )
 
 
-def _digested(src: Path, digest: Any) -> Iterator[bytes]:
-    try:
-        with src.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                yield chunk
-    except OSError as error:
-        raise from_oserror("read it", error, str(src)) from error
-
-
-def _write_new(path: Path, chunks: Iterator[bytes]) -> int:
-    """Write a file that wasn't there before, down to the disk; its size."""
-    size = 0
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that wasn't there before, down to the disk."""
     try:
         # The lock is held: a file of this name was left behind by a run that was killed.
         path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-            for chunk in chunks:
-                size += stream.write(chunk)
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
         raise from_oserror("write it", error, str(path)) from error
-    return size
 
 
 def _fsync_directory(path: Path) -> None:

@@ -9,12 +9,13 @@ import errno
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel_log import KernelLog
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader, explain_load
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import patch_directory, read_refusal
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging, read_checked
@@ -44,50 +45,53 @@ class Transition:
         self.manifest = manifest
         self.src = src
         self.timeout = timeout
+        self.image: bytes | None = None
         self.warnings: list[str] = []
-        self.host = read_host(root)
-        self.before = decide.summary(self.host, module)
+        self.before = self.look()
         self.staging = Staging(root, self.host["kernel"]["release"])
 
     def foresee(self) -> tuple[bool, dict[str, Any]]:
         """Whether something would change, and the summary then; changes nothing."""
         steps = self._steps()
         if "load" in steps:
-            self._preflight(check_mode=True)
-        return _changes(steps), decide.expected(self.host, self.module, self.wanted, self.manifest)
+            self._preflight()
+            self._foresee_core()
+        return decide.changes(steps), decide.expected(self.host, self.module, self.wanted, self.manifest)
 
     def reach(self) -> tuple[bool, dict[str, Any]]:
         """Reach the wanted state; whether something changed, and the summary now. On HostError it is as before."""
-        steps = self._steps()
-        if "load" in steps:
-            self._preflight(check_mode=False)
-            self.staging.prepare()
-        with self.staging.lock():
+        if not self._steps():
+            return False, self.before
+        with host_lock(self.root):
             # Another run may have been at work until the lock was ours.
-            self.look()
+            self.before = self.look()
             steps = self._steps()
+            if "load" in steps:
+                self._preflight()
+                preflight.check_core(self.host, self._wanted_manifest())
             self._act(steps)
-        return _changes(steps), self.look()
+        return decide.changes(steps), self.look()
 
     def look(self) -> dict[str, Any]:
         """Read the host again; the module's summary now."""
         self.host = read_host(self.root)
-        return decide.summary(self.host, self.module)
+        return decide.summary(self.host, self.module, self.manifest)
 
     def _steps(self) -> list[str]:
         return decide.steps(self.host, self.module, self.wanted, self.manifest)
 
-    def _preflight(self, check_mode: bool) -> None:
+    def _preflight(self) -> None:
         manifest = self._wanted_manifest()
-        image = read_checked(self.src, manifest) if self.src else None
-        preflight.check_host(self.host, manifest, image)
+        if self.src:
+            self.image = read_checked(self.src, manifest)
+        preflight.check_host(self.host, manifest, self.image)
         self.staging.check_room(manifest["size"])
+
+    def _foresee_core(self) -> None:
+        """In check mode an earlier task would have loaded the core module, but has not."""
         try:
-            preflight.check_core(self.host, manifest)
+            preflight.check_core(self.host, self._wanted_manifest())
         except HostError as error:
-            # In check mode an earlier task would have loaded the core module, but has not.
-            if not check_mode:
-                raise
             self.warnings.append(str(error))
 
     def _act(self, steps: list[str]) -> None:
@@ -102,9 +106,9 @@ class Transition:
             raise HostError(error.reason, f"{error}{self._go_back(old)}") from error
 
     def _do_stage(self) -> None:
-        if self.src is None:
-            raise HostError("bad-manifest", f"{self.module}: there is no file to load; set 'src'")
-        self.staging.write(self.src, self._wanted_manifest())
+        if self.image is None:
+            raise HostError("transfer-failed", f"{self.module}: no file came with the order to load it; set 'src'")
+        self.staging.write(self.image, self._wanted_manifest())
 
     def _do_publish(self) -> None:
         self.staging.publish(self.module)
@@ -194,7 +198,8 @@ class Transition:
         """Try again while tasks are in the way, in growing pauses, until the time is up."""
         deadline = time.monotonic() + self.timeout
         pause = _FIRST_PAUSE
-        for count in range(1, 1 << 16):
+        count = 1
+        while True:
             try:
                 return attempt()
             except HostError as error:
@@ -205,7 +210,7 @@ class Transition:
                     raise HostError("busy", f"{error}{tried}") from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        raise AssertionError("unreachable: the deadline comes first")
+            count += 1
 
     def _check_loaded(self, manifest: dict[str, Any]) -> None:
         """What the kernel shows now is the artifact, and it does what it is for."""
@@ -265,13 +270,8 @@ class Transition:
 
     def _wanted_manifest(self) -> dict[str, Any]:
         if self.manifest is None:
-            raise HostError("bad-manifest", f"{self.module}: there is no manifest; set 'store'")
+            raise HostError("bad-arguments", f"{self.module}: without an artifact nothing can be loaded; set 'store'")
         return self.manifest
-
-
-def _changes(steps: list[str]) -> bool:
-    """Waiting for a switch that is under way anyway changes nothing."""
-    return any(step != "settle" for step in steps)
 
 
 def _write(path: Path, value: bytes) -> None:

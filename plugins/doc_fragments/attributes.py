@@ -1,0 +1,58 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the documentation of the modules says in the same words: attributes, and the options of core and patch."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """One attribute for each fragment."""
+
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    description: Returns details on what has changed (or possibly needs changing in C(check_mode)), in diff mode.
+  platform:
+    description: Target OS families that can be operated against.
+    platforms: linux
+    support: full
+"""
+
+    ACTION = r"""
+options: {}
+attributes:
+  action:
+    description: Has a corresponding action plugin, so that some parts of the options can be executed on the controller.
+    support: full
+"""
+
+    ARTIFACT = r"""
+options:
+  store:
+    description:
+      - The store of artifacts, a directory on the controller.
+      - Needed for every state that loads a module.
+    type: path
+  host:
+    description:
+      - What M(kpatch.fleet.host_info) has just returned as RV(kpatch.fleet.host_info#module:host).
+      - Saves a look at the host. If the host is as wanted according to it, the host isn't contacted at all.
+    type: dict
+  manifest:
+    description:
+      - The artifact's manifest. Set by the action plugin, out of O(store).
+    type: dict
+  src:
+    description:
+      - The artifact's path on the host. Set by the action plugin, which has put it there.
+    type: path
+  timeout:
+    description:
+      - How many seconds to try again while tasks are in the way, and to wait for a switch to end.
+    type: float
+    default: 30.0
+"""
