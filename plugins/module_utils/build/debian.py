@@ -164,7 +164,7 @@ class Unpacker:
         """The kernel's ELF file with its symbols, without the debug information that makes up most of it."""
         name = f"usr/lib/debug/boot/vmlinux-{self._kernel.release}"
         self._members(self._kernel.symbols, destination.parent, [f"./{name}"])
-        run(["objcopy", "--strip-debug", destination.parent / name, destination])
+        run(["objcopy", "--strip-debug", "--keep-file-symbols", destination.parent / name, destination])
         shutil.rmtree(destination.parent / "usr")
 
     def _members(self, package: str, directory: Path, members: list[str]) -> None:
