@@ -158,6 +158,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import arg
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec("patch"), supports_check_mode=True)
     result = run(module.params, module.check_mode)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
     if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)

@@ -45,7 +45,7 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         return dict(arguments)
 
     def _reach(self, arguments: dict[str, Any]) -> Result:
-        host = arguments["host"] and _checked_host(arguments["host"])
+        host = None if arguments["host"] is None else _checked_host(arguments["host"])
         if arguments["state"] in decide.ARTIFACT_STATES:
             return self._reach_with_artifact(arguments, host)
         if host and self._is_as_wanted(host, arguments["state"], None):
@@ -107,7 +107,8 @@ class ShipAction(ActionBase):  # type: ignore[misc]
 
 def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any], Path]:
     """The manifest and the .ko of *name* for the kernel *release*; HostError if there is none or it is another's."""
-    directory = store / release / name / "current"
+    # Resolved once: the manifest and the .ko are of one build even if another is published meanwhile.
+    directory = (store / release / name / "current").resolve()
     if not (directory / "manifest.json").is_file():
         raise HostError(
             "needs-build",
@@ -124,9 +125,7 @@ def _checked_host(host: Any) -> dict[str, Any]:
     """*host* if it can be what host_info returned."""
     keys = ("kernel", "core", "patches", "livepatches", "staged")
     if not isinstance(host, dict) or any(key not in host for key in keys) or not isinstance(host["kernel"], dict):
-        raise HostError(
-            "bad-arguments", "'host' is not what kpatch.fleet.host_info returns; register it and pass its 'host'"
-        )
+        raise HostError("bad-arguments", "'host' is not what kpatch.fleet.host_info returns; pass its 'host'")
     try:
         manifests.check_release(host["kernel"].get("release"))
     except manifests.ManifestError as error:
