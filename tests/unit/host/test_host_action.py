@@ -1,0 +1,178 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""If this breaks, hosts are contacted without need, get what is not theirs, or get what was tampered with."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.action import core, patch
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
+from fake_host import RELEASE, elf
+
+
+class Driver:
+    """An action plugin whose connection leads to a fake host; *calls* are its round trips."""
+
+    def __init__(self, host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = host
+        self.monkeypatch = monkeypatch
+        self.calls: list[str] = []
+        self.sent: dict[str, Any] = {}
+        self.store = host.root / "store"
+
+    def build(self, name: str, build: str = "1", **changes: Any) -> Path:
+        """Put an artifact into the store; its .ko there."""
+        manifest, src = self.host.artifact(name, build, **changes)
+        directory = self.store / RELEASE / name / manifest["input_sha256"]
+        directory.mkdir(parents=True)
+        (directory / "manifest.json").write_text(json.dumps(manifest))
+        target = directory / manifest["file"]
+        target.write_bytes(src.read_bytes())
+        current = directory.parent / "current"
+        current.unlink(missing_ok=True)
+        current.symlink_to(directory.name)
+        return target
+
+    def run(self, plugin: Any = patch, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        task = MagicMock(args=arguments, check_mode=check, async_val=0, diff=False)
+        connection = MagicMock(_shell=SimpleNamespace(tmpdir="/remote/tmp", join_path=lambda *parts: "/".join(parts)))
+        action = plugin.ActionModule(task, connection, MagicMock(), MagicMock(), MagicMock(), MagicMock())
+        self.calls = []
+        for method, stub in [
+            ("_execute_module", self._execute),
+            ("_transfer_file", lambda source, target: self.calls.append(f"put {target}")),
+            ("_fixup_perms2", lambda paths, execute: None),
+            ("_remove_tmp_path", lambda path: None),
+        ]:
+            self.monkeypatch.setattr(action, method, stub)
+        return dict(action.run(task_vars={}))
+
+    def look(self) -> dict[str, Any]:
+        return read_host(self.host.root)
+
+    def _execute(self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append(module_name)
+        self.sent = module_args
+        return {"host": self.look()} if module_name.endswith("host_info") else {"changed": True}
+
+
+@pytest.fixture
+def driver(ready: Any, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return Driver(ready, monkeypatch)
+
+
+def test_one_trip_to_look_one_to_ship_and_act(driver: Driver) -> None:
+    driver.build("a")
+    assert driver.run(name="a", store=str(driver.store))["changed"]
+    module = "kpatch.fleet.patch"
+    assert driver.calls == ["kpatch.fleet.host_info", "put /remote/tmp/kpatch_a.ko", module]
+    assert driver.sent["src"] == "/remote/tmp/kpatch_a.ko"
+    assert driver.sent["manifest"]["name"] == "a"
+    assert (driver.sent["name"], driver.sent["state"], driver.sent["timeout"]) == ("a", "enabled", 30.0)
+    assert not {"store", "host"} & set(driver.sent)
+
+
+def test_a_look_that_came_along_saves_one(driver: Driver) -> None:
+    driver.build("a")
+    driver.run(name="a", store=str(driver.store), host=driver.look())
+    assert driver.calls == ["put /remote/tmp/kpatch_a.ko", "kpatch.fleet.patch"]
+
+
+def test_check_mode_ships_nothing(driver: Driver) -> None:
+    driver.build("a")
+    driver.run(name="a", store=str(driver.store), host=driver.look(), check=True)
+    assert driver.calls == ["kpatch.fleet.patch"]
+    assert "src" not in driver.sent
+
+
+def test_nothing_to_do_needs_no_trip(driver: Driver) -> None:
+    driver.build("kpatch", "core")
+    done = driver.run(core, store=str(driver.store), host=driver.look())
+    assert (done["changed"], done["after"]["state"], driver.calls) == (False, "loaded", [])
+    gone = driver.run(name="a", state="absent", host=driver.look())
+    assert (gone["changed"], gone["after"]["state"], driver.calls) == (False, "absent", [])
+
+
+def test_another_build_is_not_nothing_to_do(driver: Driver) -> None:
+    driver.build("kpatch", "newer")
+    driver.run(core, store=str(driver.store), host=driver.look())
+    assert driver.calls == ["put /remote/tmp/kpatch.ko", "kpatch.fleet.core"]
+
+
+def test_enabling_again_ships_nothing(driver: Driver) -> None:
+    path = driver.build("a")
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    driver.host.transition("kpatch_a", "enabled", manifest, path).reach()
+    driver.host.transition("kpatch_a", "disabled").reach()
+    driver.run(name="a", store=str(driver.store), host=driver.look())
+    assert driver.calls == ["kpatch.fleet.patch"]
+
+
+def test_a_host_whose_kernel_no_artifact_matches_is_not_touched(driver: Driver) -> None:
+    done = driver.run(name="a", store=str(driver.store), host=driver.look())
+    assert (done["failed"], done["changed"], done["reason"]) == (True, False, "needs-build")
+    assert done["before"] == done["after"]
+    assert RELEASE in done["msg"]
+    assert driver.calls == []
+
+
+def test_one_changed_byte_in_the_store(driver: Driver) -> None:
+    path = driver.build("a")
+    path.write_bytes(path.read_bytes().replace(b"name=x", b"name=y"))
+    done = driver.run(name="a", store=str(driver.store), host=driver.look())
+    assert (done["failed"], done["reason"], driver.calls) == (True, "tampered", [])
+
+
+def test_a_manifest_of_another_patch(driver: Driver) -> None:
+    driver.build("a")
+    (driver.store / RELEASE / "b").symlink_to("a")
+    assert driver.run(name="b", store=str(driver.store), host=driver.look())["reason"] == "bad-manifest"
+
+
+def test_what_can_be_known_is_refused_before_the_transfer(driver: Driver) -> None:
+    driver.build("a", image=elf("6.1.0-1 SMP "))
+    assert driver.run(name="a", store=str(driver.store), host=driver.look())["reason"] == "wrong-vermagic"
+    look = copy.deepcopy(driver.look())
+    look["kernel"]["build_id"] = "cd"
+    assert driver.run(name="a", store=str(driver.store), host=look)["reason"] == "wrong-kernel"
+    assert driver.calls == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"name": "../etc", "state": "absent"},
+        {"name": "a b", "state": "absent"},
+        {"name": "a;reboot", "state": "absent"},
+        {"name": "kpatch", "state": "absent"},
+        {"name": "a", "state": "gone"},
+        {"name": "a", "nmae": "a"},
+        {"state": "absent"},
+        {"name": "a"},
+        {"name": "a", "host": {}, "store": "/store"},
+        {
+            "name": "a",
+            "store": "/s",
+            "host": {"kernel": {"release": "../x"}, "core": None, "patches": [], "livepatches": [], "staged": []},
+        },
+    ],
+)
+def test_bad_arguments_reach_no_host(driver: Driver, arguments: dict[str, Any]) -> None:
+    done = driver.run(**arguments)
+    assert (done["failed"], done["reason"], driver.calls) == (True, "bad-arguments", [])
+
+
+def test_a_stale_look_does_not_refuse_what_the_host_would_do(driver: Driver) -> None:
+    """The rollback removes the patches and then the core module, with the look that it took before."""
+    look = driver.look()
+    look["patches"] = [{"module": "kpatch_a"}]
+    driver.run(core, state="absent", host=look)
+    assert driver.calls == ["kpatch.fleet.core"]
