@@ -98,3 +98,16 @@ def published(directory: Path) -> Iterator[Path]:
         work.rename(directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def need_space(directory: Path, size: int, what: str) -> None:
+    """Raise LabError unless *size* bytes are free where *directory* is, or is going to be."""
+    there = directory
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise LabError(
+            f"{what} needs {size >> 20} MB in {directory}, and only {free >> 20} MB are free; "
+            "make room there, or let kpatch_cache name another place"
+        )

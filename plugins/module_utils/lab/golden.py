@@ -16,13 +16,15 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import (
     LabError,
     digest,
     locked,
+    need_space,
     published,
     read_json,
     run,
     write_whole,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import Image
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.machine import Machine
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.guest import Access
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import Image, open_image
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.machine import Boot, Machine
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.qmp import Qmp
 
 # Raise it when what is done to a golden VM before it is saved changes.
@@ -30,14 +32,28 @@ _RECIPE = 1
 _BOOT_SECONDS = 900
 _SSH_SECONDS = 120
 _SAVE_SECONDS = 300
-_MEMORY = "memory.state"
+_MEMORY, _RECORD = "memory.state", "state.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which VM to save: the kernel's series, what is appended to its command line, and the hardware."""
+
+    series: str
+    append: str
+    accel: str
+    memory: int
+    cpus: int
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A saved VM: its disk, on which clones' disks are layered, and its memory."""
+    """A saved VM: its disk, on which clones' disks are layered, its memory, and what it was booted from."""
 
     path: Path
+    image: Path
+    series: str
+    append: str
     machine: Machine
 
     @property
@@ -48,51 +64,61 @@ class Golden:
     def memory(self) -> Path:
         return self.path / _MEMORY
 
+    @property
+    def is_made(self) -> bool:
+        return (self.path / _RECORD).exists()
 
-def ensure(cache: Path, image: Image, series: str, hardware: Machine, build: bool = True) -> tuple[Golden, bool]:
-    """Return the saved VM for the kernel *series* on *hardware*, and whether it had to be made.
+
+def ensure(cache: Path, image: Image, wanted: Wanted, build: bool = True) -> tuple[Golden, bool]:
+    """Return the saved VM for what is *wanted*, and whether it had to be made.
 
     With *build* false (check mode) nothing is made.
     """
-    release = image.kernel(series).release
-    inputs = [_RECIPE, image.path.name, release, hardware.arguments(), machine.qemu_version()]
+    release = image.kernel(wanted.series).release
+    boot = image.boot(wanted.series, wanted.append)
+    hardware = Machine(machine.choose_accel(wanted.accel, boot, cache), wanted.memory, wanted.cpus)
+    inputs = [_RECIPE, str(image.path), wanted.append, hardware.arguments(), machine.qemu_version()]
     path = cache / "states" / f"{release}-{digest(inputs)}"
-    golden = Golden(path, hardware)
-    with locked(cache / f"state-{path.name}.lock"):
-        if (path / "state.json").exists():
-            return golden, False
-        if build:
-            _make(golden, image, series)
+    golden = Golden(path, image.path, wanted.series, wanted.append, hardware)
+    if golden.is_made:
+        return golden, False
+    if build:
+        with locked(cache / "states" / f".{path.name}.lock"):
+            # A second run waited at the lock while the first one made it.
+            if golden.is_made:
+                return golden, False
+            _make(golden, boot, Access(machine.free_port(), image.key, image.known_hosts))
     return golden, True
 
 
 def open_golden(path: Path) -> Golden:
     """The saved VM that was published at *path*."""
-    record = read_json(path / "state.json")
+    record = read_json(path / _RECORD)
     if record is None:
         raise LabError(f"{path} is not a saved lab VM; make it with kpatch.fleet.lab_golden")
-    return Golden(path, Machine(**record["machine"]))
+    hardware = Machine(**record["machine"])
+    return Golden(path, Path(record["image"]), record["series"], record["append"], hardware)
 
 
-def _make(golden: Golden, image: Image, series: str) -> None:
+def _make(golden: Golden, boot: Boot, access: Access) -> None:
+    need_space(golden.path.parent, golden.machine.memory * 2 * 1024**2, "a saved VM")
     with published(golden.path) as work:
         log = golden.path.parent / f"{golden.path.name}.log"
         try:
-            _boot_and_save(work, golden, image, series)
+            _boot_and_save(work, golden, boot, access)
         except LabError as error:
             # The work directory goes away; the console is what tells why.
             serial = work / machine.SERIAL
             if serial.exists():
                 serial.replace(log)
-            raise LabError(f"the golden VM for kernel {series}: {error}; its console is in {log}") from error
-        write_whole(work / "state.json", json.dumps({"machine": asdict(golden.machine)}) + "\n")
+            raise LabError(f"the golden VM for kernel {golden.series}: {error}; its console is in {log}") from error
+        record = {**asdict(golden), "path": None, "image": str(golden.image)}
+        write_whole(work / _RECORD, json.dumps(record) + "\n")
 
 
-def _boot_and_save(work: Path, golden: Golden, image: Image, series: str) -> None:
-    overlay(work / machine.DISK, image.disk, "raw")
-    access = guest.Access(machine.free_port(), image.key, work / "known_hosts")
-    guest.write_known_hosts(access.known_hosts, image)
-    argv = machine.command(golden.machine, image.boot(series), f"golden-{series}", work, access.port)
+def _boot_and_save(work: Path, golden: Golden, boot: Boot, access: Access) -> None:
+    overlay(work / machine.DISK, open_image(golden.image).disk, "raw")
+    argv = machine.command(golden.machine, boot, f"golden-{golden.series}", work, access.port)
     try:
         machine.launch(argv, work)
         guest.wait_ready(work / machine.SERIAL, 0, _BOOT_SECONDS)

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError, tail, write_whole
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import READY_MARK, Image
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError, tail
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import HOST_ALIAS, READY_MARK
 
-# All VMs of an image answer with one host key, known under this name whatever the port.
-HOST_ALIAS = "kpatch-lab"
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _POLL = 0.25
 
@@ -65,11 +63,6 @@ class Access:
             raise LabError(f"ssh on port {self.port} failed: {tail(result.stderr)}")
 
 
-def write_known_hosts(path: Path, image: Image) -> None:
-    """Write the known_hosts file with the host key of *image*."""
-    write_whole(path, f"{HOST_ALIAS} {image.host_key}\n")
-
-
 def wait_ready(serial: Path, offset: int, timeout: float) -> None:
     """Wait until the VM says on its console, beyond *offset*, that ssh answers."""
     deadline = time.monotonic() + timeout
@@ -104,8 +97,10 @@ def identity_script(name: str, machine_id: str, modules: Sequence[str]) -> str:
         f"echo '127.0.0.1 localhost {name}' > /etc/hosts",
         f"echo {machine_id} > /etc/machine-id",
     ]
-    if modules:
-        lines.append("modprobe -a " + " ".join(check_module(module) for module in modules))
+    for module in modules:
+        lines.append(f"modprobe {check_module(module)}")
+        # Loaded again after a reboot.
+        lines.append(f"echo {module} >> /etc/modules-load.d/kpatch-lab.conf")
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import (
     LabError,
     digest,
     locked,
+    need_space,
     published,
     read_json,
     run,
@@ -27,7 +28,11 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.lab.machine import GU
 # Raise it when what is written into the image changes: it is one of the inputs that name an image.
 _RECIPE = 1
 READY_MARK = "kpatch-lab: ready"
+# All VMs of an image answer with one host key, known under this name whatever the port.
+HOST_ALIAS = "kpatch-lab"
 _SIZE = "2G"
+# The tree and the disk that is made from it lie there side by side for a moment.
+_SPACE = 3 * 1024**3
 _MEND = "look at the lines before this, then run again"
 
 _PACKAGES = (
@@ -116,8 +121,8 @@ class Image:
         return self.path / "id_ed25519"
 
     @property
-    def host_key(self) -> str:
-        return (self.path / "ssh_host_key.pub").read_text(encoding="utf-8").strip()
+    def known_hosts(self) -> Path:
+        return self.path / "known_hosts"
 
     def boot(self, series: str, append: str = "") -> Boot:
         """What QEMU needs to boot the kernel of *series*."""
@@ -150,17 +155,21 @@ def ensure(cache: Path, suite: str, packages: dict[str, str], build: bool = True
     """
     versions = {package: apt.candidate(package) for package in packages.values()}
     path = cache / "images" / f"{suite}-{digest([_RECIPE, suite, packages, versions, _PACKAGES])}"
-    with locked(cache / "images.lock"):
-        if (path / "image.json").exists():
-            return open_image(path), False
-        if build:
-            _build(path, suite, packages)
-    return (open_image(path) if build else None), True
+    if not (path / "image.json").exists():
+        if not build:
+            return None, True
+        with locked(cache / "images" / ".lock"):
+            # A second run waited at the lock while the first one built it.
+            if not (path / "image.json").exists():
+                _build(path, suite, packages)
+                return open_image(path), True
+    return open_image(path), False
 
 
 def _build(path: Path, suite: str, packages: dict[str, str]) -> None:
     if os.geteuid() != 0:
         raise LabError("making the lab's image needs root (mmdebstrap and file ownership); run as root")
+    need_space(path.parent, _SPACE, "the lab's image")
     with published(path) as work:
         root = work / "root"
         _bootstrap(work, root, suite, packages)
@@ -227,7 +236,8 @@ def _install_keys(work: Path, root: Path) -> None:
     ssh.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(f"{key}.pub", ssh / "authorized_keys")
     host_key = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text(encoding="utf-8")
-    (work / "ssh_host_key.pub").write_text(" ".join(host_key.split()[:2]) + "\n", encoding="utf-8")
+    kind, public = host_key.split()[:2]
+    (work / "known_hosts").write_text(f"{HOST_ALIAS} {kind} {public}\n", encoding="utf-8")
 
 
 def _extract_kernel(work: Path, root: Path, package: str) -> Kernel:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError, run, tail
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import (
+    LabError,
+    digest,
+    read_json,
+    run,
+    tail,
+    write_whole,
+)
 
 QEMU = "qemu-system-x86_64"
 DISK, SERIAL, MONITOR, LOG, PID = "disk.qcow2", "serial.log", "qmp.sock", "qemu.log", "pid"
@@ -22,6 +30,11 @@ GUEST_ADDRESS = "10.0.2.15"
 _MEND = "install the package qemu-system-x86"
 _PROBE_SECONDS = 20
 _LAUNCH_SECONDS = 60
+_PORT_TAKEN = "Could not set up host forwarding rule"
+
+
+class PortTaken(LabError):
+    """Between choosing a port and listening on it, somebody else did."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +87,16 @@ def command(
     machine: Machine, boot: Boot, name: str, directory: Path, port: int, state: Path | None = None
 ) -> list[str]:
     """The command line of one VM, to be run in *directory*; with *state* it wakes up paused from there."""
+    # QEMU opens the disk again when it saves its state, and by then -daemonize has put it into another directory.
+    # In its options a comma is written twice.
+    disk = str(directory / DISK).replace(",", ",,")
     forward = f"hostfwd=tcp:127.0.0.1:{port}-{GUEST_ADDRESS}:22"
     argv = [
         QEMU,
         *("-name", f"kpatch-lab-{name}"),
         *machine.arguments(),
         *boot.arguments(),
-        *("-drive", f"file={DISK},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
+        *("-drive", f"file={disk},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
         *("-device", "virtio-blk-pci,drive=disk"),
         *("-netdev", f"user,id=net,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
@@ -106,6 +122,8 @@ def launch(argv: list[str], directory: Path) -> None:
             raise LabError(f"'{QEMU}' is not installed; {_MEND}") from error
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{directory}: QEMU didn't come up within {_LAUNCH_SECONDS} s, see {log}") from error
+    if result.returncode != 0 and _PORT_TAKEN in log.read_text(errors="replace"):
+        raise PortTaken(f"{directory}: somebody else took the VM's ssh port")
     if result.returncode != 0:
         raise LabError(f"{directory}: QEMU refused to start: {tail(log.read_text(errors='replace'))}")
 
@@ -133,11 +151,19 @@ def qemu_version() -> str:
     return run([QEMU, "--version"], _MEND).splitlines()[0]
 
 
-def choose_accel(asked: str, boot: Boot) -> str:
+def choose_accel(asked: str, boot: Boot, cache: Path) -> str:
     """The accelerator to use: 'auto' takes KVM only if a real kernel was seen starting under it."""
     if asked != "auto":
         return asked
-    return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots(Machine("kvm", 256, 1), boot) else "tcg"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    # A probe that fails takes long: its answer holds until this machine boots again.
+    answer = cache / "states" / f"accel-{digest([_boot_id(), qemu_version()])}.json"
+    if (known := read_json(answer)) is None:
+        known = "kvm" if _boots(Machine("kvm", 256, 1), boot) else "tcg"
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(answer, json.dumps(known) + "\n")
+    return str(known)
 
 
 def _boots(machine: Machine, boot: Boot) -> bool:
@@ -157,3 +183,7 @@ def _boots(machine: Machine, boot: Boot) -> bool:
 
 def _cpuinfo() -> str:
     return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
