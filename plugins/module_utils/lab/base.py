@@ -63,7 +63,8 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
     """Write *text* so that a reader sees the old file or the new one, never a part."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
+    # Nobody gets to see it with another mode, not even for a moment.
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
         stream.write(text)
     new.rename(path)
 

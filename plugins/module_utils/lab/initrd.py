@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A minimal initial file system: just the drivers that find the root disk and the network card.
 
-The cloud kernels have ext4 built in, but some or all of virtio as modules. NVMe is built in too, but QEMU can't save the
-state of a VM with an NVMe disk, and saved states are what makes a fleet appear in seconds.
+The cloud kernels have ext4 built in, but some or all of virtio as modules. NVMe is built in too, but QEMU can't save
+the state of a VM with an NVMe disk, and saved states are what makes a fleet appear in seconds.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -33,7 +34,7 @@ _LAUNCH_SECONDS = 60
 _PORT_TAKEN = "Could not set up host forwarding rule"
 
 
-class PortTaken(LabError):
+class PortTakenError(LabError):
     """Between choosing a port and listening on it, somebody else did."""
 
 
@@ -123,7 +124,7 @@ def launch(argv: list[str], directory: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{directory}: QEMU didn't come up within {_LAUNCH_SECONDS} s, see {log}") from error
     if result.returncode != 0 and _PORT_TAKEN in log.read_text(errors="replace"):
-        raise PortTaken(f"{directory}: somebody else took the VM's ssh port")
+        raise PortTakenError(f"{directory}: somebody else took the VM's ssh port")
     if result.returncode != 0:
         raise LabError(f"{directory}: QEMU refused to start: {tail(log.read_text(errors='replace'))}")
 
@@ -172,11 +173,9 @@ def _boots(machine: Machine, boot: Boot) -> bool:
     argv += ["-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1", "-chardev", "file,id=serial,path=serial.log"]
     argv += ["-serial", "chardev:serial"]
     with tempfile.TemporaryDirectory() as directory:
-        try:
+        # It runs out of time at a device node that is there and does nothing.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
-        except subprocess.TimeoutExpired:
-            # A device node that is there and does nothing: the probe's own answer is in the log.
-            pass
         log = Path(directory) / "serial.log"
         return log.exists() and "Kernel panic - not syncing" in log.read_text(errors="replace")
 

@@ -161,10 +161,8 @@ def _launch(directory: Path, spec: Spec, source: golden.Golden) -> int:
     for _attempt in range(_PORT_TRIES):
         port = machine.free_port()
         try:
-            machine.launch(
-                machine.command(source.machine, boot, spec.name, directory, port, source.memory), directory
-            )
-        except machine.PortTaken:
+            machine.launch(machine.command(source.machine, boot, spec.name, directory, port, source.memory), directory)
+        except machine.PortTakenError:
             continue
         return port
     raise LabError(f"{_PORT_TRIES} free ports in a row were taken before QEMU could listen on them; run again")
