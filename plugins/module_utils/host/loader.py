@@ -20,6 +20,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import Ho
 _FINIT_MODULE = 313
 _DELETE_MODULE = 176
 
+# How the core module begins the line in which it tells the kernel log why it refused.
+_CORE_REFUSAL = "kpatch: refused: "
+
 _LOAD_REASONS = {
     errno.EBUSY: ("busy", "it can't be switched on now"),
     errno.EBADMSG: ("signature", "its signature is malformed; sign it again"),
@@ -77,6 +80,6 @@ def explain_load(module: str, error: OSError, refusal: str, log: list[str]) -> H
     if any("version magic" in line for line in log):
         reason, meaning = "wrong-vermagic", "it was compiled for another kernel; build it for this one"
     name = errno.errorcode.get(code, str(code))
-    words = refusal or next((line for line in log if module in line), "")
+    words = refusal or next((line for line in log if module in line or _CORE_REFUSAL in line), "")
     said = f"; the kernel says: {words}" if words else ""
     return HostError(reason, f"{module} was not loaded ({name}, {os.strerror(code)}): {meaning}{said}")

@@ -169,7 +169,8 @@ class FakeHost:
         (self.root / "sys/kernel/kpatch/refusal").write_text(refusal + "\n")
 
     def transition(self, module: str, wanted: str, *artifact: Any, timeout: float = 0.0) -> Transition:
-        return Transition(self.root, self, module, wanted, *artifact, timeout=timeout)
+        manifest, src = artifact or (None, None)
+        return Transition(self.root, self, module, wanted, manifest, src, timeout)
 
     def tree(self) -> dict[str, str]:
         """Every file that matters, with its contents: what must be as it was after a failure."""

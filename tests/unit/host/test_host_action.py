@@ -31,10 +31,10 @@ class Driver:
     def build(self, name: str, build: str = "1", **changes: Any) -> Path:
         """Put an artifact into the store; its .ko there."""
         manifest, src = self.host.artifact(name, build, **changes)
-        directory = self.store / RELEASE / name / manifest["input_sha256"]
+        directory: Path = self.store / RELEASE / name / manifest["input_sha256"]
         directory.mkdir(parents=True)
         (directory / "manifest.json").write_text(json.dumps(manifest))
-        target = directory / manifest["file"]
+        target = directory / f"{manifest['module']}.ko"
         target.write_bytes(src.read_bytes())
         current = directory.parent / "current"
         current.unlink(missing_ok=True)
