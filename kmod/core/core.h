@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* core.h - what the core's files offer each other */
+#ifndef _KPATCH_CORE_H
+#define _KPATCH_CORE_H
+
+#include <linux/compiler.h>
+
+#include "patch.h"
+
+struct module;
+
+/* main.c */
+int kpatch_set_enabled(struct live_patch *lpatch, bool enable);
+
+/* check.c */
+int kpatch_check_patch(const struct kpatch_patch *patch);
+
+/* enable.c */
+int kpatch_enable(struct live_patch *lpatch);
+int kpatch_disable(struct live_patch *lpatch);
+
+/* objects.c */
+int kpatch_attach_objects(struct live_patch *lpatch);
+void kpatch_detach_objects(struct live_patch *lpatch);
+int kpatch_watch_modules(void);
+void kpatch_unwatch_modules(void);
+
+/* redirect.c */
+int kpatch_attach_func(struct live_func *func);
+void kpatch_detach_func(struct live_func *func);
+void kpatch_redirect(struct live_func *func);
+void kpatch_restore(struct live_func *func);
+struct live_func *kpatch_redirected_to(const struct live_func *func);
+bool kpatch_on_its_way(const struct live_func *func, unsigned long address);
+
+/* switch.c */
+int kpatch_switch(struct live_patch *lpatch, bool enable);
+
+/* relocate.c */
+int kpatch_relocate(const struct kpatch_object *object, struct module *mod);
+
+/* refusal.c */
+__printf(1, 2) void kpatch_refuse(const char *format, ...);
+void kpatch_forget_refusal(void);
+int kpatch_show_refusal(char *page);
+
+/* sysfs.c */
+int kpatch_sysfs_init(void);
+void kpatch_sysfs_exit(void);
+int kpatch_sysfs_add(struct live_patch *lpatch);
+void kpatch_sysfs_remove(struct live_patch *lpatch);
+
+static inline const char *kpatch_object_name(const struct kpatch_object *object)
+{
+	return object->name ?: "vmlinux";
+}
+
+#endif /* _KPATCH_CORE_H */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* patch.h - what the core keeps for each registered patch */
+#ifndef _KPATCH_PATCH_H
+#define _KPATCH_PATCH_H
+
+#include <linux/completion.h>
+#include <linux/kobject.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+
+#include "kpatch.h"
+#include "symbols.h"
+
+struct kpatch_site;
+
+/* One function that a patch replaces; @site is there while it is redirected. */
+struct live_func {
+	struct kobject kobj;
+	const struct kpatch_func *func;
+	struct kpatch_code old_code;
+	struct kpatch_code new_code;
+	struct kpatch_site *site;
+	struct list_head on_site;
+};
+
+/* One object; @patched while it is there and its functions are redirected. */
+struct live_object {
+	struct kobject kobj;
+	const struct kpatch_object *object;
+	struct live_func *funcs;
+	bool attached;
+	bool patched;
+};
+
+struct live_patch {
+	struct kobject kobj;
+	const struct kpatch_patch *patch;
+	struct live_object *objects;
+	struct list_head list;
+	struct completion released;
+	bool registered;
+	bool enabled;
+	bool transition;
+	u64 window_ns;
+};
+
+#define for_each_live_object(lpatch, obj)				\
+	for ((obj) = (lpatch)->objects;					\
+	     (obj) < (lpatch)->objects + (lpatch)->patch->nr_objects;	\
+	     (obj)++)
+
+#define for_each_live_func(obj, f)					\
+	for ((f) = (obj)->funcs;					\
+	     (f) < (obj)->funcs + (obj)->object->nr_funcs; (f)++)
+
+extern struct mutex kpatch_mutex;
+extern struct list_head kpatch_patches;
+
+#endif /* _KPATCH_PATCH_H */

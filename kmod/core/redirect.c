@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * redirect.c - sends callers of a function to its replacement, through ftrace
+ *
+ * A site is the ftrace location of one function and the stack of replacements
+ * that enabled patches have for it, the newest first.
+ *
+ * Locking: kpatch_mutex guards the sites. A site's stack changes under that
+ * mutex, and is read by handler() with preemption off; a replacement that has
+ * left it may still be on its way to being called until
+ * kpatch_synchronize_tasks() has returned.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/rculist.h>
+#include <linux/slab.h>
+
+#include "core.h"
+
+struct kpatch_site {
+	struct ftrace_ops ops;
+	unsigned long ip;
+	unsigned int users;
+	struct list_head stack;
+	struct list_head list;
+};
+
+static LIST_HEAD(sites);
+
+static void notrace handler(unsigned long ip, unsigned long parent_ip,
+			    struct ftrace_ops *ops, KPATCH_REGS *regs)
+{
+	struct kpatch_site *site = container_of(ops, struct kpatch_site, ops);
+	struct live_func *func;
+
+	/* Calls nothing that could be traced, so it can't recurse. */
+	preempt_disable_notrace();
+	/* Pairs with list_add_rcu() in kpatch_redirect(). */
+	func = list_first_or_null_rcu(&site->stack, struct live_func, on_site);
+	if (func)
+		kpatch_continue_at(regs, (unsigned long)func->func->new_func);
+	preempt_enable_notrace();
+}
+
+static struct kpatch_site *find_site(unsigned long ip)
+{
+	struct kpatch_site *site;
+
+	list_for_each_entry(site, &sites, list)
+		if (site->ip == ip)
+			return site;
+	return NULL;
+}
+
+static struct kpatch_site *create_site(unsigned long ip, const char *name)
+{
+	struct kpatch_site *site;
+	int err;
+
+	site = kzalloc(sizeof(*site), GFP_KERNEL);
+	if (!site)
+		return ERR_PTR(-ENOMEM);
+	site->ip = ip;
+	site->ops.func = handler;
+	site->ops.flags = KPATCH_FTRACE_FLAGS;
+	INIT_LIST_HEAD(&site->stack);
+
+	err = ftrace_set_filter_ip(&site->ops, ip, 0, 0);
+	if (err)
+		goto free;
+	err = register_ftrace_function(&site->ops);
+	if (err)
+		goto clear_filter;
+	list_add(&site->list, &sites);
+	return site;
+
+clear_filter:
+	ftrace_set_filter_ip(&site->ops, ip, 1, 0);
+free:
+	kfree(site);
+	if (err == -EBUSY)
+		kpatch_refuse("function %s is redirected by someone else, such as a kernel livepatch",
+			      name);
+	else
+		kpatch_refuse("function %s can't be redirected: ftrace says %d", name, err);
+	return ERR_PTR(err);
+}
+
+static void destroy_site(struct kpatch_site *site)
+{
+	/* An empty filter would mean every function: unregister first. */
+	if (WARN_ON(unregister_ftrace_function(&site->ops)))
+		return;
+	ftrace_set_filter_ip(&site->ops, site->ip, 1, 0);
+	list_del(&site->list);
+	kfree(site);
+}
+
+/**
+ * kpatch_attach_func() - get everything ready, so that only the flip is left
+ * @func:	with old_code known
+ *
+ * Calls go through handler() from now on, which sends none of them elsewhere.
+ *
+ * Return: 0 or a negative error code; a refusal has been recorded then.
+ */
+int kpatch_attach_func(struct live_func *func)
+{
+	const char *name = func->func->name;
+	struct kpatch_site *site;
+	unsigned long ip;
+
+	ip = kpatch_ftrace_location(kpatch_entry(&func->old_code));
+	if (!ip) {
+		kpatch_refuse("function %s can't be redirected: its entry has no call to ftrace",
+			      name);
+		return -EOPNOTSUPP;
+	}
+	site = find_site(ip);
+	if (!site)
+		site = create_site(ip, name);
+	if (IS_ERR(site))
+		return PTR_ERR(site);
+	site->users++;
+	func->site = site;
+	return 0;
+}
+
+/* May sleep until the last caller has left ftrace's trampoline. */
+void kpatch_detach_func(struct live_func *func)
+{
+	struct kpatch_site *site = func->site;
+
+	if (!site)
+		return;
+	func->site = NULL;
+	if (!--site->users)
+		destroy_site(site);
+}
+
+void kpatch_redirect(struct live_func *func)
+{
+	list_add_rcu(&func->on_site, &func->site->stack);
+}
+
+void kpatch_restore(struct live_func *func)
+{
+	list_del_rcu(&func->on_site);
+}
+
+/* What @func's callers reach now; NULL if that is the original. */
+struct live_func *kpatch_redirected_to(const struct live_func *func)
+{
+	return list_first_or_null_rcu(&func->site->stack, struct live_func, on_site);
+}
+
+/*
+ * A task that was preempted in the trampoline may have been told already where
+ * to go, without being there.
+ */
+bool kpatch_on_its_way(const struct live_func *func, unsigned long address)
+{
+	const struct ftrace_ops *ops = &func->site->ops;
+
+	return address >= ops->trampoline &&
+	       address < ops->trampoline + ops->trampoline_size;
+}
