@@ -31,6 +31,10 @@ class Ledger:
         """The last outcome of each host."""
         return {entry["host"]: entry for entry in self.entries if entry["event"] == "host"}
 
+    def begun(self) -> set[str]:
+        """The hosts that were to be changed."""
+        return {entry["host"] for entry in self.entries if entry["event"] == "begin"}
+
 
 def append(path: Path, event: str, **values: Any) -> dict[str, Any]:
     """Add one entry, safe on disk before this returns; FleetError if it could not be written whole."""
@@ -83,7 +87,8 @@ def _take(ledger: Ledger, where: str, line: bytes) -> None:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
         return False
-    return entry["event"] != "host" or all(isinstance(entry.get(key), str) for key in ("host", "state", "reason"))
+    needed = {"host": ("host", "state", "reason"), "begin": ("host",)}.get(entry["event"], ())
+    return all(isinstance(entry.get(key), str) for key in needed)
 
 
 def _ends_with_newline(descriptor: int) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Artifacts, Verdict
@@ -29,20 +30,25 @@ _PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 
 @dataclass(frozen=True)
 class Order:
-    """What the operator wants: the patches *names* 'applied' out of *store*, or 'absent'; and how it goes on."""
+    """What the operator wants: *patches* 'applied' out of *store*, or 'absent', the core module too if *core*.
+
+    A patch is a dictionary with at least its 'name'; 'leave' and 'switch', where given, have to be the artifact's.
+    """
 
     want: str
-    names: list[str]
+    patches: list[dict[str, Any]]
     store: Path
-    core: bool
-    batches: list[int | str]
-    require_all: bool
+    core: bool = True
+    batches: list[int | str] = field(default_factory=lambda: [1, "50%", "100%"])
+
+    @property
+    def names(self) -> list[str]:
+        return patchset.names(self.patches)
 
 
 def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dict[str, Any]:
     """The plan for the hosts of *looks*."""
-    kernels = {release: kernel for release, kernel in _kernels(order, looks)}
-    hosts = {name: _host(order, look, kernels) for name, look in looks.items()}
+    kernels, hosts = assess(order, looks)
     acting = [name for name, host in hosts.items() if acts(order.want, host["state"])]
     return {
         "format": FORMAT,
@@ -53,11 +59,16 @@ def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dic
         "patches": order.names,
         "core": order.core,
         "store": str(order.store),
-        "require_all": order.require_all,
         "kernels": kernels,
         "hosts": hosts,
         "batches": split(acting, order.batches),
     }
+
+
+def assess(order: Order, looks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the store holds for each kernel release of *looks*, and the state of each host against *order*."""
+    kernels = dict(_kernels(order, looks))
+    return kernels, {name: _host(order, look, kernels) for name, look in looks.items()}
 
 
 def acts(want: str, state: str) -> bool:
@@ -98,8 +109,13 @@ def batch_of(plan: dict[str, Any], host: str) -> int:
 
 def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     """The manifest of what the store holds now for a kernel release, or None."""
-    path = store / manifest.check_release(release) / name / "current" / "manifest.json"
-    return manifest.load(path) if path.exists() else None
+    # Resolved once: the manifest and the .ko are of one build even if another is published meanwhile.
+    directory = (store / manifest.check_release(release) / name / "current").resolve()
+    if not (directory / "manifest.json").exists():
+        return None
+    found = manifest.load(directory / "manifest.json")
+    manifest.check_file(found, directory / found["file"])
+    return found
 
 
 def changed_artifacts(plan: dict[str, Any]) -> list[str]:
@@ -112,9 +128,11 @@ def changed_artifacts(plan: dict[str, Any]) -> list[str]:
     ]
 
 
-def create(home: Path, identity: str) -> Path:
-    """The new directory of a rollout; FleetError if there was one of that name."""
+def create(home: Path, identity: str, check: bool) -> Path:
+    """The new directory of a rollout; FleetError if there was one of that name. Check mode leaves *home* alone."""
     path = home / "rollouts" / check_id(identity)
+    if check:
+        return Path(tempfile.mkdtemp(prefix="kpatch-check-"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
@@ -123,6 +141,31 @@ def create(home: Path, identity: str) -> Path:
     except OSError as error:
         raise FleetError(f"{path}: can't be made: {error.strerror}; mend that or set kpatch_home") from error
     return path
+
+
+def find(home: Path, identity: str | None) -> Path:
+    """The directory of a rollout; the newest one's if *identity* is None."""
+    if identity:
+        return home / "rollouts" / check_id(identity)
+    paths = sorted((home / "rollouts").glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        raise FleetError(f"{home / 'rollouts'}: there was no rollout yet; is kpatch_home right?")
+    return paths[-1].parent
+
+
+def lines(plan: dict[str, Any]) -> list[str]:
+    """The plan for a terminal: each batch, and each host that is left out."""
+    total = len(plan["batches"])
+    shown = [
+        f"batch {number} of {total}{' (canary)' if number == 1 else ''}: {', '.join(batch)}"
+        for number, batch in enumerate(plan["batches"], start=1)
+    ]
+    left_out = [
+        f"not in a batch: {name} is {host['state']}" + (f": {host['reason']}" if host["reason"] else "")
+        for name, host in plan["hosts"].items()
+        if host["state"] in states.UNTOUCHABLE
+    ]
+    return [*(shown or ["nothing to do"]), *left_out]
 
 
 def check_id(identity: str) -> str:
@@ -160,13 +203,14 @@ def _kernels(order: Order, looks: dict[str, Any]) -> list[tuple[str, dict[str, A
 
 
 def _stored(order: Order, release: str) -> dict[str, Any]:
+    """The artifacts for a release, and for which build of that kernel and with which consistency each was made."""
     found: Artifacts = {}
-    builds: dict[str, str] = {}
+    made: dict[str, Any] = {}
     for name in [manifest.CORE_NAME, *order.names]:
         if one := artifact(order.store, release, name):
             found[name] = {key: one[key] for key in KEPT}
-            builds[name] = one["kernel"]["build_id"]
-    return {"artifacts": found, "builds": builds}
+            made[name] = {"build_id": one["kernel"]["build_id"], "consistency": one["consistency"]}
+    return {"artifacts": found, "made": made}
 
 
 def _host(order: Order, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
@@ -186,20 +230,32 @@ def _host(order: Order, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
 
 
 def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verdict:
-    for name in [manifest.CORE_NAME, *order.names]:
-        build = kernel["builds"].get(name)
-        if build is None:
-            return Verdict("needs-build", f"the store has no {name} for {host['kernel']['release']}")
-        if build != host["kernel"]["build_id"]:
-            return Verdict("needs-build", f"the store's {name} is for another build of {host['kernel']['release']}")
+    for patch in [{"name": manifest.CORE_NAME}, *order.patches]:
+        if reason := _unfit(patch, host["kernel"], kernel["made"].get(patch["name"])):
+            return Verdict("needs-build", reason)
     artifacts = kernel["artifacts"]
     verdict = states.applied(host, order.names, artifacts)
     return verdict if verdict.state == "applied" else states.foreign(host, artifacts) or verdict
 
 
+def _unfit(patch: dict[str, Any], running: dict[str, Any], made: dict[str, Any] | None) -> str:
+    """Why what the store has of *patch* is not for this kernel or not what was asked for; empty if it is."""
+    name, release = patch["name"], running["release"]
+    if made is None:
+        return f"the store has no {name} for {release}"
+    if made["build_id"] != running["build_id"]:
+        return f"the store's {name} is for another build of {release}"
+    for axis, has in (made["consistency"] or {}).items():
+        if patch.get(axis, has) != has:
+            return f"the store's {name} was built with {axis}: {has}, but {axis}: {patch[axis]} is asked for"
+    return ""
+
+
 def _absent(order: Order, host: dict[str, Any]) -> Verdict:
-    ours = {manifest.module_name(name) for name in order.names}
-    others = [patch["module"] for patch in host.get("patches") or [] if patch["module"] not in ours]
-    if order.core and others:
-        return Verdict("foreign-patch", f"the core module can't go: {', '.join(others)} needs it; name it too")
-    return states.present(host, order.names, order.core)
+    return states.present(host, order.names, removes_core(order.core, order.names, host))
+
+
+def removes_core(core: bool, names: list[str], host: dict[str, Any]) -> bool:
+    """Whether the core module goes, too: it stays as long as a patch that stays needs it."""
+    going = {manifest.module_name(name) for name in names}
+    return core and all(patch["module"] in going for patch in host.get("patches") or [])

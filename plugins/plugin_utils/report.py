@@ -15,6 +15,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
 # Past this many hosts a terminal only gets those that need a look.
 _SHORT = 40
+_UNKNOWN = {"state": "unknown", "reason": "it was begun, and no outcome was written: the controller was ended"}
 _HEAD = ("host", "kernel", "batch", "before", "state", "why")
 _NEXT = {
     "lost": "bring the host back, or leave it out (--limit 'all:!{host}'), and start the playbook again",
@@ -24,6 +25,8 @@ _NEXT = {
     "kernel-changed": "run kpatch.fleet.build for the host's new kernel, then the rollout",
     "needs-build": "run kpatch.fleet.build for the host's kernel, then the rollout",
     "foreign-patch": "take the other live patch off first",
+    "needs-check": "read its kernel log; a reboot clears the taint, and the live patches with it",
+    "unknown": "start the playbook again: it looks at the host first",
 }
 
 
@@ -52,6 +55,19 @@ def pending(plan: dict[str, Any], ledger: Ledger) -> list[int]:
     """The numbers of the batches in which a host has no outcome yet."""
     known = ledger.outcomes()
     return [number for number, batch in enumerate(plan["batches"], start=1) if any(host not in known for host in batch)]
+
+
+def failures(plan: dict[str, Any], ledger: Ledger, require_all: bool) -> dict[str, str]:
+    """Which hosts make the playbook fail, each with one sentence; with *require_all* also those that were left out."""
+    blamed = {
+        host["host"]: _sentence(host)
+        for host in _hosts(plan, ledger)
+        if (host["counts"] and host["state"] in FAULTS)
+        or (require_all and host["batch"] is None and host["state"] != plan["want"])
+    }
+    if ledger.damaged and not blamed and plan["hosts"]:
+        blamed[next(iter(plan["hosts"]))] = ledger.damaged[0]
+    return blamed
 
 
 def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
@@ -117,7 +133,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
     """Each host with its last known state. *counts* is false for what was found before and is only left out."""
-    known = ledger.outcomes()
+    known, begun = ledger.outcomes(), ledger.begun()
     batches = {host: number for number, batch in enumerate(plan["batches"], start=1) for host in batch}
     return [
         {
@@ -125,19 +141,20 @@ def _hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
             "kernel": planned.get("release", "?"),
             "batch": batches.get(name),
             "before": planned["state"],
-            "state": known.get(name, planned)["state"],
-            "reason": known.get(name, planned)["reason"],
-            "counts": name in known or planned["state"] == "lost",
+            "state": outcome["state"],
+            "reason": outcome["reason"],
+            "counts": name in known or name in begun or planned["state"] == "lost",
             "done": name in known,
         }
         for name, planned in plan["hosts"].items()
+        for outcome in [known.get(name) or (_UNKNOWN if name in begun else planned)]
     ]
 
 
 def _settle(host: dict[str, Any], decision: Decision) -> dict[str, Any]:
     """The host as the report tells it: once the rollout has stopped, what it did not come to is held."""
     kept = {key: value for key, value in host.items() if key != "counts"}
-    if decision.verdict == "stop" and host["batch"] is not None and not host["done"]:
+    if decision.verdict == "stop" and host["batch"] is not None and not host["done"] and host["state"] != "unknown":
         return {**kept, "state": "held", "reason": f"not touched; it was {host['before']}"}
     return kept
 
@@ -160,7 +177,7 @@ def _artifact_rows(artifacts: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _title(report: dict[str, Any]) -> str:
-    return report["summary"] + (" (check mode: nothing was changed)" if report["check"] else "")
+    return str(report["summary"]) + (" (check mode: nothing was changed)" if report["check"] else "")
 
 
 def _counts(report: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ A *look* is the registered result of kpatch.fleet.host_info: its 'host', or why 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, module_name
 
@@ -25,10 +25,21 @@ STATES = {
     "kernel-changed": "it runs another kernel than the plan says",
     "lost": "it can't be reached, can't be read, or has rebooted meanwhile",
     "foreign-patch": "another live patch holds a function that is to be replaced",
+    "needs-check": "it is as wanted, but its kernel has met with something that our modules don't explain",
+    "unknown": "it was begun, and the controller ended before the outcome was known",
     "held": "its batch was not begun",
 }
 # One host in one of these stops the rollout before the next batch.
-FAULTS = ("lost", "apply-failed", "stuck", "kernel-changed", "transitioning", "foreign-patch")
+FAULTS = (
+    "lost",
+    "apply-failed",
+    "stuck",
+    "kernel-changed",
+    "transitioning",
+    "foreign-patch",
+    "needs-check",
+    "unknown",
+)
 # A host is not touched by a plan that found it so.
 UNTOUCHABLE = ("lost", "needs-build", "foreign-patch", "transitioning")
 # What loading our modules does to a kernel: out-of-tree, unsigned, live-patched. Any other new flag is a fault.

@@ -1,0 +1,61 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes one step of one host into the ledger of a rollout, and judges it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
+
+
+class ActionModule(ControllerAction):
+    """What is recorded is on disk when the task ends."""
+
+    SPEC = {
+        "rollout": {"type": "path", "required": True},
+        "step": {"type": "str", "choices": ["begin", "core", "patches", "failed", "end"], "required": True},
+        "look": {"type": "dict"},
+        "results": {"type": "list", "elements": "raw", "default": []},
+    }
+
+    def act(self, arguments: dict[str, Any]) -> Result:
+        self._path = directory(arguments["rollout"])
+        self._plan = plans.load(self._path)
+        self._host = str(self.variables["inventory_hostname"])
+        if arguments["step"] == "begin":
+            return self._begin(arguments["look"])
+        if arguments["step"] == "end":
+            return self._end(arguments["look"], arguments["results"])
+        return self._step(arguments["step"], arguments["results"])
+
+    def _begin(self, look: Any) -> Result:
+        verdict = outcome.before(self._plan, self._host, look)
+        if verdict:
+            return {**self._outcome(verdict), "act": False, "core": False}
+        self._append("begin")
+        core = plans.removes_core(self._plan["core"], self._plan["patches"], look["host"])
+        return {"act": True, "core": core or self._plan["want"] == "applied"}
+
+    def _step(self, step: str, results: list[Any]) -> Result:
+        failure = outcome.failed(results) or outcome.interrupted(results)
+        self._append("step", step=step, failure=failure)
+        return {"failure": failure}
+
+    def _end(self, look: Any, results: list[Any]) -> Result:
+        if self._plan["check"]:
+            return self._outcome(outcome.foreseen(self._plan, self._host, results))
+        return self._outcome(outcome.after(self._plan, self._host, results, look))
+
+    def _outcome(self, verdict: Verdict) -> Result:
+        self._append("host", state=verdict.state, reason=verdict.reason)
+        self.show([f"{self._host}: {verdict.state}" + (f": {verdict.reason}" if verdict.reason else "")])
+        return {"state": verdict.state, "reason": verdict.reason, "fault": verdict.state in FAULTS}
+
+    def _append(self, event: str, **values: Any) -> None:
+        batch = plans.batch_of(self._plan, self._host)
+        ledger.append(self._path / plans.LEDGER, event, host=self._host, batch=batch, **values)

@@ -1,0 +1,48 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes and prints what a rollout has come to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, publish, report
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
+
+
+class ActionModule(ControllerAction):
+    """Made of the plan and the ledger alone, so that it can be made again at any time."""
+
+    SPEC = {
+        "rollout": {"type": "path"},
+        "home": {"type": "path"},
+        "id": {"type": "str"},
+        "require_all": {"type": "bool", "default": True},
+    }
+
+    def act(self, arguments: dict[str, Any]) -> Result:
+        path = _find(arguments)
+        plan = plans.load(path)
+        entries = ledger.read(path / plans.LEDGER)
+        document = report.document(plan, entries)
+        self.show(["", *report.console(document)])
+        if plan["check"]:
+            # What check mode wrote was for itself.
+            shutil.rmtree(path, ignore_errors=True)
+        elif not self.check:
+            publish.publish(path / "report.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
+            publish.publish(path / "report.md", report.markdown(document))
+            self.show([f"report: {path / 'report.md'}"])
+        failures = report.failures(plan, entries, arguments["require_all"])
+        return {"report": document, "failures": failures, "rollout": str(path)}
+
+
+def _find(arguments: dict[str, Any]) -> Path:
+    if arguments["rollout"]:
+        return directory(arguments["rollout"])
+    return plans.find(directory(arguments["home"] or "~/.local/share/kpatch.fleet"), arguments["id"])

@@ -1,0 +1,32 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints what the hosts of a fleet run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, plan, survey
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
+
+
+class ActionModule(ControllerAction):
+    """A table of looks; compared with a patch set if there is one."""
+
+    SPEC = {
+        "looks": {"type": "dict", "required": True},
+        "patches": {"type": "list", "elements": "dict", "default": []},
+        "store": {"type": "path"},
+        "sources": {"type": "bool", "default": False},
+    }
+
+    def act(self, arguments: dict[str, Any]) -> Result:
+        looks = arguments["looks"]
+        assessed: dict[str, Any] = {}
+        if arguments["patches"] and arguments["store"]:
+            order = plan.Order("applied", arguments["patches"], directory(arguments["store"]))
+            _artifacts, assessed = plan.assess(order, looks)
+        patches = patchset.complete(arguments["patches"]) if arguments["sources"] else arguments["patches"]
+        self.show(survey.lines(looks, assessed))
+        return {"kernels": survey.kernels(looks), "lost": survey.lost(looks), "hosts": assessed, "patches": patches}
