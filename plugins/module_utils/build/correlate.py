@@ -1,0 +1,149 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which piece of the patched object file is which of the original.
+
+Functions and most data keep their names. Static variables of functions are numbered by the compiler as it meets
+them, so that a new one renumbers those that follow: they are told by the order in which functions use them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from difflib import SequenceMatcher
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import DYNAMIC_DEBUG
+
+_NUMBER = re.compile(r"\.\d+$")
+_UNIQUE = re.compile(r"(__UNIQUE_ID_\w*?)\d+$")
+_FUNCTION_NAMES = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
+
+
+def stem(name: str) -> str:
+    """A name without the number that the compiler gave it: counter.3 → counter."""
+    return _UNIQUE.sub(r"\1", _NUMBER.sub("", name))
+
+
+def is_copied(piece: Piece) -> bool:
+    """Whether each module has its own: nobody compares the address, and what counts is what it contains."""
+    if piece.kind in (Kind.STRING, Kind.CONSTANT, Kind.CHUNK):
+        return True
+    if piece.kind is not Kind.DATA:
+        return False
+    return stem(piece.name) in _FUNCTION_NAMES or piece.section.name == DYNAMIC_DEBUG
+
+
+class Correlation:
+    """Pairs of pieces, both ways."""
+
+    def __init__(self, original: Parts, patched: Parts) -> None:
+        self._original, self._patched = original, patched
+        self._originals: dict[int, Piece] = {}
+        self._patcheds: dict[int, Piece] = {}
+        self._by_name()
+        self._by_use()
+        self._leftovers()
+
+    def original(self, piece: Piece) -> Piece | None:
+        """The original of a piece of the patched file; None if it is new."""
+        return self._originals.get(id(piece))
+
+    def patched(self, piece: Piece) -> Piece | None:
+        """What became of a piece of the original file; None if it was removed."""
+        return self._patcheds.get(id(piece))
+
+    def _pair(self, original: Piece, patched: Piece) -> bool:
+        if id(original) in self._patcheds or id(patched) in self._originals:
+            return False
+        self._patcheds[id(original)] = patched
+        self._originals[id(patched)] = original
+        return True
+
+    def _by_name(self) -> None:
+        mine: dict[Hashable, list[Piece]] = defaultdict(list)
+        for piece in self._original:
+            if _named(piece) and not _numbered(piece):
+                mine[(piece.kind, piece.name)].append(piece)
+        for piece in self._patched:
+            if _named(piece) and not _numbered(piece) and mine[(piece.kind, piece.name)]:
+                self._pair(mine[(piece.kind, piece.name)].pop(0), piece)
+
+    def _by_use(self) -> None:
+        work = [(piece, self._patcheds[id(piece)]) for piece in self._original if id(piece) in self._patcheds]
+        work.sort(key=lambda pair: pair[0].kind is not Kind.FUNCTION)
+        for original, patched in work:
+            for pair in self._uses(original, patched):
+                if self._pair(*pair):
+                    work.append(pair)
+
+    def _uses(self, original: Piece, patched: Piece) -> Iterable[tuple[Piece, Piece]]:
+        """Numbered data that both use, in the same place among the other things that they refer to."""
+        mine = [self._original.target(original.section, reloc) for reloc in self._original.relocs(original)]
+        other = [self._patched.target(patched.section, reloc) for reloc in self._patched.relocs(patched)]
+        matcher = SequenceMatcher(None, [_token(x) for x in mine], [_token(x) for x in other], autojunk=False)
+        for block in matcher.get_matching_blocks():
+            for one, two in zip(mine[block.a : block.a + block.size], other[block.b : block.b + block.size]):
+                if one.piece and two.piece and _numbered(one.piece) and _alike(one.piece, two.piece):
+                    yield one.piece, two.piece
+        yield from self._in_order(mine, other)
+
+    def _in_order(self, mine: list[Target], other: list[Target]) -> Iterable[tuple[Piece, Piece]]:
+        """Those that the comparison missed, if both use equally many of the name."""
+        left = _remaining(mine, self._patcheds)
+        right = _remaining(other, self._originals)
+        for name, pieces in left.items():
+            if len(pieces) == len(right.get(name, [])):
+                yield from (pair for pair in zip(pieces, right[name]) if _alike(*pair))
+
+    def _leftovers(self) -> None:
+        """Data that no function uses, or only functions that changed their name: a single one of its name."""
+        left, right = defaultdict(list), defaultdict(list)
+        for side, parts, known in (
+            (left, self._original, self._patcheds),
+            (right, self._patched, self._originals),
+        ):
+            for piece in parts:
+                if _named(piece) and _numbered(piece) and id(piece) not in known:
+                    side[stem(piece.name)].append(piece)
+        for name, pieces in left.items():
+            if len(pieces) == 1 and len(right[name]) == 1 and _alike(pieces[0], right[name][0]):
+                self._pair(pieces[0], right[name][0])
+
+
+def _named(piece: Piece) -> bool:
+    return piece.kind in (Kind.FUNCTION, Kind.DATA) and not is_copied(piece)
+
+
+def _numbered(piece: Piece) -> bool:
+    return piece.kind is Kind.DATA and not is_copied(piece) and stem(piece.name) != piece.name
+
+
+def _alike(original: Piece, patched: Piece) -> bool:
+    return (
+        patched.kind is Kind.DATA
+        and stem(original.name) == stem(patched.name)
+        and original.end - original.start == patched.end - patched.start
+        and stem(original.section.name) == stem(patched.section.name)
+    )
+
+
+def _token(target: Target) -> Hashable:
+    piece = target.piece
+    if piece is None:
+        return ("undefined", target.symbol.name)
+    if piece.kind is Kind.STRING:
+        return piece.data
+    return (piece.kind, stem(piece.name)) if piece.symbol else piece.section.name
+
+
+def _remaining(targets: list[Target], known: dict[int, Piece]) -> dict[str, list[Piece]]:
+    names: dict[str, list[Piece]] = defaultdict(list)
+    for target in targets:
+        piece = target.piece
+        if piece is None or not _numbered(piece) or id(piece) in known or piece in names[stem(piece.name)]:
+            continue
+        names[stem(piece.name)].append(piece)
+    return names

@@ -1,0 +1,206 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From two object files of one source file to what a patch module has to bring: the functions that changed.
+
+Everything that can't be patched is collected, so that all of it is reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.compare import Comparison, compare
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
+    Correlation,
+    is_copied,
+    stem,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    Added,
+    ChangedFunction,
+    ObjectContext,
+    ObjectDiff,
+    Refusal,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.selection import Selection
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
+    DYNAMIC_DEBUG,
+    REGISTERED,
+    Entries,
+    is_dropped,
+    tables,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
+
+_COLD = re.compile(r"\.cold(\.\d+)?$")
+_DATA = (".data", ".rodata", ".bss")
+_UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
+
+
+def diff_objects(original: Path, patched: Path, context: ObjectContext) -> ObjectDiff:
+    """Compare two object files, both compiled with -ffunction-sections -fdata-sections -g0.
+
+    ElfError if one can't be understood. The result has a plan only if it has no refusals.
+    """
+    return _Differ(e.read(original), e.read(patched), context).diff()
+
+
+class _Differ:
+    """The work of diff_objects, step by step."""
+
+    def __init__(self, original: e.Elf, patched: e.Elf, context: ObjectContext) -> None:
+        self.context = context
+        self.original, self.patched = Parts(original, tables()), Parts(patched, tables())
+        self.pairs = Correlation(self.original, self.patched)
+        self.entries = (Entries(self.original, context.source), Entries(self.patched, context.source))
+        self.comparison: Comparison = compare(self.original, self.patched, self.pairs, self.entries)
+        self.resolver = Resolver(context, self.original)
+        self.result = ObjectDiff(context)
+
+    def diff(self) -> ObjectDiff:
+        """The whole of it."""
+        changed = self.changed_functions()
+        new = self.new_functions()
+        self.result.removed = [
+            piece.name
+            for piece in self.original
+            if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
+        ]
+        self.check_data()
+        self.check_registered()
+        for piece, reason in changed.items():
+            self.accept(piece, reason)
+        for piece in new:
+            self.accept_new(piece)
+        selection = Selection(
+            self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver
+        )
+        plan = selection.plan(changed, new, self.result)
+        self.result.refusals = sorted(set(self.result.refusals), key=str)
+        self.result.plan = None if self.result.refusals else plan
+        return self.result
+
+    def refuse(self, what: str, reason: str) -> None:
+        """One more reason why it can't be done."""
+        self.result.refusals.append(Refusal(self.context.source, what, reason))
+
+    def changed_functions(self) -> dict[Piece, str]:
+        """The functions of the patched file that differ from their originals, and how they do."""
+        changed: dict[Piece, str] = {}
+        by_name = {piece.name: piece for piece in self.patched if piece.kind is Kind.FUNCTION}
+        for piece in by_name.values():
+            before = self.pairs.original(piece)
+            reason = self.comparison.function(before, piece) if before else None
+            parent = by_name.get(_COLD.sub("", piece.name)) if _COLD.search(piece.name) else None
+            if parent is None and reason:
+                changed[piece] = reason
+            elif parent is not None and (reason or not before) and self.pairs.original(parent):
+                changed.setdefault(parent, "its .cold part changed")
+        return changed
+
+    def new_functions(self) -> list[Piece]:
+        """The functions that the original file does not have."""
+        return [
+            piece
+            for piece in self.patched
+            if piece.kind is Kind.FUNCTION
+            and self.pairs.original(piece) is None
+            and not _COLD.search(piece.name)
+            and not piece.section.name.startswith(tuple(REGISTERED))
+            and not is_dropped(piece.section)
+        ]
+
+    def accept(self, piece: Piece, reason: str) -> None:
+        """Check that a changed function can be replaced in the running kernel."""
+        before = self.pairs.original(piece)
+        assert before is not None, "a changed function has an original"
+        symbol = before.symbol
+        if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith(
+            (".init", ".exit")
+        ):
+            kind = "__exit" if before.section.name.startswith(".exit") else "__init"
+            self.refuse(piece.name, f"it is {kind} code, which a running kernel has left behind; leave it as it is")
+            return
+        if symbol is not None and symbol.bind == e.STB_WEAK:
+            self.refuse(
+                piece.name, "it is a weak function that another one may override; patch the one that overrides it"
+            )
+            return
+        if not self.entries[0].traceable(before):
+            self.refuse(
+                piece.name,
+                f"{reason}, but it has no call to __fentry__ (notrace, noinstr or assembly), so that ftrace can't "
+                "redirect it; patch the functions that call it",
+            )
+            return
+        try:
+            sympos = self.resolver.sympos(before)
+        except AmbiguousError as error:
+            self.refuse(piece.name, f"can't tell which function to replace: {error}")
+            return
+        if sympos is None:
+            self.refuse(
+                piece.name, f"{self.context.object} has no symbol of this name; build from the source it was made of"
+            )
+            return
+        self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason))
+
+    def accept_new(self, piece: Piece) -> None:
+        """Note a function that the patch brings along."""
+        self.result.added_functions.append(Added(self.context.object, piece.name, "new function"))
+
+    def check_data(self) -> None:
+        """Data that exists can't be initialised anew: it is in use."""
+        for piece in self.patched:
+            if piece.kind is not Kind.DATA or is_copied(piece) or not piece.section.name.startswith(_DATA):
+                continue
+            before = self.pairs.original(piece)
+            per_cpu = piece.section.name.startswith(".data..percpu")
+            if before is None:
+                if per_cpu:
+                    self.refuse(piece.name, "it is new per-cpu data, which a patch module can't add; use plain data")
+            elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
+                self.refuse(
+                    piece.name,
+                    "the initial value of existing data changed, but the running kernel uses the data as it is; "
+                    "change the functions that use it",
+                )
+
+    def _same_data(self, before: Piece, piece: Piece) -> bool:
+        flags = e.SHF_WRITE
+        kind = (before.section.flags & flags) == (piece.section.flags & flags)
+        return kind and self.comparison.same(before, piece)
+
+    def check_registered(self) -> None:
+        """Lists that the kernel reads when it boots or loads a module: what they say may not change."""
+        before, after = self._registered(self.original), self._registered(self.patched)
+        for name in sorted(before.keys() | after.keys()):
+            old, new = before.get(name, []), after.get(name, [])
+            same = len(old) == len(new) and all(self._same_registered(*pair) for pair in zip(old, new))
+            if same:
+                continue
+            reasons = [reason for prefix, reason in REGISTERED.items() if name.startswith(prefix)]
+            what = next((piece.name for piece in new if self.pairs.original(piece) is None), name)
+            self.refuse(what, reasons[0] if reasons else f"the section {name} changed; leave it as it is")
+
+    def _same_registered(self, before: Piece, after: Piece) -> bool:
+        if before.kind is Kind.FUNCTION and after.kind is Kind.FUNCTION:
+            return self.pairs.original(after) is before  # a change within is told by accept()
+        return self.comparison.same(before, after)
+
+    def _registered(self, parts: Parts) -> dict[str, list[Piece]]:
+        found: dict[str, list[Piece]] = defaultdict(list)
+        for piece in parts:
+            name = piece.section.name
+            plain = name.startswith(_DATA) or name == DYNAMIC_DEBUG or piece.kind in (Kind.STRING, Kind.TABLE)
+            registered_code = name.startswith(tuple(REGISTERED))
+            if plain or is_dropped(piece.section) or (piece.code and not registered_code):
+                continue
+            found[name].append(piece)
+        return found

@@ -1,0 +1,52 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""As much of x86-64's instruction encoding as telling what a PC-relative relocation points to needs.
+
+The processor counts from the end of the instruction, the relocation from the field that it changes: where an
+immediate operand follows the field, the addend hides 5, 6 or 8 bytes and not 4 (Intel SDM volume 2, 2.2.1.6).
+"""
+
+from __future__ import annotations
+
+_IMMEDIATE_8 = {0x6B, 0x80, 0x82, 0x83, 0xC0, 0xC1, 0xC6}
+_IMMEDIATE_32 = {0x69, 0x81, 0xC7}
+_TEST_8, _TEST_32 = 0xF6, 0xF7  # an immediate only if the ModRM byte says TEST
+_ESCAPE = 0x0F
+_ESCAPED_IMMEDIATE_8 = {0x70, 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0xC6}
+
+
+def field_bias(code: bytes, offset: int) -> int:
+    """What the addend of a PC-relative relocation at *offset* contains besides the distance: -4, -5, -6 or -8."""
+    return -4 - _immediate(code, offset)
+
+
+def is_branch(code: bytes, offset: int) -> bool:
+    """Whether the 32-bit field at *offset* is the target of a call or a jump."""
+    before = code[offset - 1] if offset else 0
+    escaped = offset > 1 and code[offset - 2] == _ESCAPE
+    return before in (0xE8, 0xE9) or (escaped and 0x80 <= before <= 0x8F)
+
+
+def _immediate(code: bytes, offset: int) -> int:
+    """The size of the immediate operand after the field; 0 unless the operand is relative to RIP."""
+    if offset < 2 or code[offset - 1] & 0xC7 != 0x05:
+        return 0
+    modrm, opcode = code[offset - 1], code[offset - 2]
+    if offset > 2 and code[offset - 3] == _ESCAPE:
+        return 1 if opcode in _ESCAPED_IMMEDIATE_8 else 0
+    is_test = modrm & 0x30 == 0
+    if opcode in _IMMEDIATE_8 or (opcode == _TEST_8 and is_test):
+        return 1
+    if opcode in _IMMEDIATE_32 or (opcode == _TEST_32 and is_test):
+        return 2 if _operand_size_prefix(code, offset - 3) else 4
+    return 0
+
+
+def _operand_size_prefix(code: bytes, at: int) -> bool:
+    """Whether the byte at *at*, or the one before the REX prefix there, is 66."""
+    if at < 0:
+        return False
+    if 0x40 <= code[at] <= 0x4F:
+        return not code[at] & 0x08 and at > 0 and code[at - 1] == 0x66
+    return code[at] == 0x66

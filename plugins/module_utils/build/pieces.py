@@ -1,0 +1,238 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An object file taken apart: pieces that can be compared and moved by themselves, and what refers to which.
+
+With -ffunction-sections and -fdata-sections most pieces are whole sections. Sections that the source names
+(.init.text, .data..read_mostly) hold several symbols, the merged ones strings, the out-of-line parts of
+alternatives nameless chunks of code.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import field_bias
+
+PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
+
+
+class Kind(Enum):
+    """What a piece is."""
+
+    FUNCTION = "function"
+    DATA = "data"  # has a name
+    STRING = "string"
+    CONSTANT = "constant"  # nameless data
+    CHUNK = "chunk"  # nameless code
+    TABLE = "table"  # a special section, taken apart elsewhere
+
+
+@dataclass(eq=False)
+class Piece:
+    """The bytes from `start` to `end` of a section, with the symbols that name them."""
+
+    section: e.Section
+    start: int
+    end: int
+    kind: Kind
+    symbols: list[e.Symbol] = field(default_factory=list)
+
+    @property
+    def symbol(self) -> e.Symbol | None:
+        """The symbol that it is known by: a function rather than a label, a global one rather than a local one."""
+        named = [symbol for symbol in self.symbols if not symbol.name.startswith(PREFIX)] or self.symbols
+        return max(named, key=_rank, default=None)
+
+    @property
+    def name(self) -> str:
+        """For messages and for finding its counterpart."""
+        symbol = self.symbol
+        return symbol.name if symbol else f"{self.section.name}+{self.start:#x}"
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes; zeroes if the file does not store them."""
+        if self.section.type == e.SHT_NOBITS:
+            return bytes(self.end - self.start)
+        return self.section.data[self.start : self.end]
+
+    @property
+    def code(self) -> bool:
+        """Whether it is instructions."""
+        return self.section.code
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a relocation refers to: `offset` into `piece`, or into the undefined `symbol` if that is None.
+
+    The relocation's addend is `offset` + `bias`, counted from the start of the piece.
+    """
+
+    symbol: e.Symbol
+    piece: Piece | None
+    offset: int
+    bias: int
+
+
+class Parts:
+    """The pieces of one object file."""
+
+    def __init__(self, elf: e.Elf, tables: set[str]) -> None:
+        """*tables*: the names of the special sections; each stays one piece."""
+        self.elf = elf
+        self._tables = tables
+        self._symbols: dict[int, list[e.Symbol]] = defaultdict(list)
+        for symbol in elf.symbols:
+            if symbol.section is not None:
+                self._symbols[id(symbol.section)].append(symbol)
+        self._pieces: dict[int, list[Piece]] = {}
+        self._relocs: dict[int, list[e.Reloc]] = {}
+        chunked = []
+        for section in elf.sections:
+            self._relocs[id(section)] = sorted(section.relocs, key=lambda reloc: reloc.offset)
+            if not section.flags & e.SHF_ALLOC:
+                continue
+            if section.code and not self._named(section) and section.name not in tables:
+                chunked.append(section)
+            self._pieces[id(section)] = self._split(section)
+        self._split_chunks(chunked)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for section in self.elf.sections:
+            yield from self._pieces.get(id(section), [])
+
+    def of(self, section: e.Section) -> list[Piece]:
+        """The pieces of a section, in order."""
+        return self._pieces.get(id(section), [])
+
+    def relocs(self, piece: Piece) -> list[e.Reloc]:
+        """The relocations within a piece, in order; offsets count from the start of the section."""
+        return self.relocs_between(piece.section, piece.start, piece.end)
+
+    def relocs_between(self, section: e.Section, start: int, end: int) -> list[e.Reloc]:
+        """The relocations from *start* to *end* of a section, in order."""
+        relocs = self._relocs[id(section)]
+        return relocs[_find(relocs, start) : _find(relocs, end)]
+
+    def target(self, section: e.Section, reloc: e.Reloc) -> Target:
+        """What a relocation of *section* refers to."""
+        symbol = reloc.symbol
+        if symbol.section is None:
+            return Target(symbol, None, reloc.addend, 0)
+        bias = self._bias(section, reloc)
+        offset = symbol.value + reloc.addend - bias
+        fixed = symbol.type == e.STT_SECTION
+        piece = self._piece_at(symbol.section, offset if fixed else symbol.value)
+        if piece is None:
+            return Target(symbol, None, reloc.addend, 0)
+        return Target(symbol, piece, offset - piece.start, bias)
+
+    def piece_of(self, symbol: e.Symbol) -> Piece | None:
+        """The piece that a symbol names."""
+        return self._piece_at(symbol.section, symbol.value) if symbol.section is not None else None
+
+    def _piece_at(self, section: e.Section, offset: int) -> Piece | None:
+        """An address just behind a section, or before it, belongs to its last or first piece."""
+        pieces = self._pieces.get(id(section), [])
+        starts = [piece.start for piece in pieces]
+        return pieces[max(0, bisect.bisect_right(starts, offset) - 1)] if pieces else None
+
+    def _bias(self, section: e.Section, reloc: e.Reloc) -> int:
+        if section.code and reloc.type in (e.R_PC32, e.R_PLT32):
+            return field_bias(section.data, reloc.offset)
+        return 0
+
+    def _named(self, section: e.Section) -> list[e.Symbol]:
+        return [
+            symbol
+            for symbol in self._symbols[id(section)]
+            if symbol.type not in (e.STT_SECTION, e.STT_FILE) and symbol.name and not symbol.name.startswith(".L")
+        ]
+
+    def _split(self, section: e.Section) -> list[Piece]:
+        if section.name in self._tables:
+            return [Piece(section, 0, section.size, Kind.TABLE)]
+        if section.flags & e.SHF_MERGE and section.flags & e.SHF_STRINGS:
+            return list(_strings(section))
+        if section.flags & e.SHF_MERGE and section.entsize:
+            step = section.entsize
+            return [Piece(section, at, at + step, Kind.CONSTANT) for at in range(0, section.size, step)]
+        named = self._named(section)
+        if named:
+            return _by_symbols(section, named)
+        kind = Kind.CHUNK if section.code else Kind.CONSTANT
+        return [Piece(section, 0, section.size, kind)] if section.size else []
+
+    def _split_chunks(self, sections: list[e.Section]) -> None:
+        """Nameless code starts wherever something refers to it from elsewhere."""
+        starts: dict[int, set[int]] = {id(section): {0} for section in sections}
+        for section in self.elf.sections:
+            for reloc in section.relocs:
+                aim = reloc.symbol.section
+                if aim is None or id(aim) not in starts or aim is section or _follows(section.name):
+                    continue
+                offset = reloc.symbol.value + reloc.addend - self._bias(section, reloc)
+                if 0 <= offset < aim.size:
+                    starts[id(aim)].add(offset)
+        for section in sections:
+            cuts = [*sorted(starts[id(section)]), section.size]
+            self._pieces[id(section)] = [
+                Piece(section, low, high, Kind.CHUNK) for low, high in zip(cuts, cuts[1:]) if low < high
+            ]
+
+
+def _find(relocs: list[e.Reloc], offset: int) -> int:
+    """bisect_left by offset."""
+    low, high = 0, len(relocs)
+    while low < high:
+        middle = (low + high) // 2
+        if relocs[middle].offset < offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _follows(name: str) -> bool:
+    """Whether a section points at every instruction or call, and so says nothing about where chunks start."""
+    return name.startswith((".orc_unwind", ".return_sites", ".retpoline_sites", ".call_sites", ".smp_locks",
+                            ".discard", ".parainstructions", "__ex_table", "__jump_table", "__bug_table"))
+
+
+def _rank(symbol: e.Symbol) -> tuple[bool, bool, int]:
+    return symbol.type in (e.STT_FUNC, e.STT_OBJECT), symbol.bind != e.STB_LOCAL, symbol.size
+
+
+def _strings(section: e.Section) -> Iterator[Piece]:
+    """The NUL-terminated strings of a section; their characters may be wider than a byte."""
+    width, start = section.entsize or 1, 0
+    for at in range(0, section.size, width):
+        if not any(section.data[at : at + width]):
+            yield Piece(section, start, at + width, Kind.STRING)
+            start = at + width
+    if start < section.size:
+        yield Piece(section, start, section.size, Kind.STRING)
+
+
+def _by_symbols(section: e.Section, symbols: list[e.Symbol]) -> list[Piece]:
+    """One piece per symbol; a label within a sized symbol and the padding before a function belong to it."""
+    kind = Kind.FUNCTION if section.code else Kind.DATA
+    pieces: list[Piece] = []
+    ends, padding = -1, False
+    for symbol in sorted(symbols, key=lambda symbol: (symbol.value, -symbol.size)):
+        begins = not pieces or (symbol.value > pieces[-1].start and symbol.value >= ends and not padding)
+        if begins:
+            pieces.append(Piece(section, symbol.value if pieces else 0, section.size, kind))
+        pieces[-1].symbols.append(symbol)
+        padding = symbol.name.startswith(PREFIX)
+        ends = max(ends, symbol.value + symbol.size)
+    for piece, following in zip(pieces, pieces[1:]):
+        piece.end = following.start
+    return pieces

@@ -1,0 +1,156 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The symbols of a linked vmlinux or module, and which of several of one name an object file means.
+
+The linker keeps the local symbols of each object file together, after a FILE symbol that bears the basename of
+its source. Basenames collide, and a stripped file has no FILE symbols: the local names of the object file then
+tell its group from the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, ElfError
+
+
+class AmbiguousError(BuildError):
+    """Several symbols have the name, and nothing tells which one is meant."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A symbol as kallsyms will see it."""
+
+    name: str
+    place: tuple[int, int, int]  # orders symbols as their addresses do: (part of a module, section, value)
+    size: int
+    local: bool
+    index: int  # in the symbol table: symbols of one object file are neighbours
+    file: int  # the number of the FILE symbol before it; 0 if it has none
+
+
+class SymbolTable:
+    """What can be looked up by name."""
+
+    def __init__(self, entries: Iterable[Entry], files: Iterable[str] = ()) -> None:
+        """*files*: the names of the FILE symbols, the first of which is number 1."""
+        self._files = ["", *files]
+        self._by_name: dict[str, list[Entry]] = defaultdict(list)
+        self._by_file: dict[int, set[str]] = defaultdict(set)
+        self._locals: list[tuple[int, str]] = []
+        for entry in entries:
+            self._by_name[entry.name].append(entry)
+            if entry.local:
+                self._by_file[entry.file].add(entry.name)
+                self._locals.append((entry.index, entry.name))
+        for same in self._by_name.values():
+            same.sort(key=lambda entry: entry.place)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def group(self, source: str, names: set[str]) -> Group:
+        """The local symbols of the object file made of *source*, whose local symbols are *names*."""
+        basename = source.rsplit("/", 1)[-1]
+        scores = {
+            number: len(names & self._by_file.get(number, set()))
+            for number, file in enumerate(self._files)
+            if number and file == basename
+        }
+        best = max(scores.values(), default=0)
+        numbers = [number for number, score in scores.items() if score == best]
+        return Group(self, frozenset(numbers) if best else None, frozenset(names))
+
+    def entries(self, name: str) -> list[Entry]:
+        """All symbols of that name, in the order of their addresses."""
+        return self._by_name.get(name, [])
+
+    def neighbours(self, entry: Entry, width: int) -> set[str]:
+        """The names of the local symbols within *width* places of *entry* in the table."""
+        low, high = entry.index - width, entry.index + width
+        return {name for index, name in self._locals if low <= index <= high}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One object file's place in the table: the FILE groups that fit it equally well, if any do."""
+
+    table: SymbolTable
+    files: frozenset[int] | None
+    names: frozenset[str]
+
+    def sympos(self, name: str, local: bool, size: int = 0) -> int | None:
+        """Which symbol of that name it is, as in `struct kpatch_func`; None if there is none of that name.
+
+        *size* in bytes is the last resort between symbols that all fit; 0 if it is not known.
+        """
+        same = self.table.entries(name)
+        if not same:
+            return None
+        if len(same) == 1:
+            return 0
+        fitting = [entry for entry in same if entry.local == local]
+        if local:
+            fitting = self._own(fitting)
+        if len(fitting) > 1 and size:
+            fitting = [entry for entry in fitting if entry.size == size]
+        if len(fitting) != 1:
+            raise AmbiguousError(
+                f"there are {len(same)} symbols named {name}, and {len(fitting)} of them could be this one"
+            )
+        return 1 + same.index(fitting[0])
+
+    def _own(self, entries: list[Entry]) -> list[Entry]:
+        if self.files is not None:
+            return [entry for entry in entries if entry.file in self.files]
+        if len(entries) < 2:
+            return entries
+        width = len(self.names)
+        scores = [len(self.names & self.table.neighbours(entry, width)) for entry in entries]
+        return [entry for entry, score in zip(entries, scores) if score == max(scores)]
+
+
+def read_symbols(path: Path) -> SymbolTable:
+    """The symbols of the vmlinux or module at *path* that kallsyms lists."""
+    try:
+        image = memoryview(path.read_bytes())
+    except OSError as error:
+        raise ElfError(f"{path}: can't be read: {error.strerror}") from error
+    headers = e.headers(path, image, (e.ET_REL, e.ET_EXEC, e.ET_DYN))
+    tables = [header for header in headers if header.type == e.SHT_SYMTAB]
+    if len(tables) != 1 or tables[0].link >= len(headers):
+        raise ElfError(f"{path}: has no symbol table; take the file from the symbols package")
+    names = headers[tables[0].link]
+    strings = bytes(image[names.offset : names.offset + names.size])
+    linked = any(header.addr for header in headers)
+    entries: list[Entry] = []
+    files: list[str] = []
+    for index, (name, info, _, shndx, value, size) in enumerate(
+        e.SYM.iter_unpack(e.table(path, image, tables[0], e.SYM))
+    ):
+        kind, local = info & 15, info >> 4 == e.STB_LOCAL
+        if kind == e.STT_FILE:
+            files.append(e.string_at(strings, name, path))
+        elif kind != e.STT_SECTION and 0 < shndx < len(headers):
+            place = (0, 0, value) if linked else (_part(headers[shndx]), shndx, value)
+            text = e.string_at(strings, name, path)
+            if text and not text.startswith((".L", "__crc_", "__pfx_")):
+                entries.append(Entry(text, place, size, local, index, len(files)))
+    return SymbolTable(entries, files)
+
+
+def _part(header: e.Header) -> int:
+    """The order in which the module loader lays out sections (kernel/module/main.c, layout_sections)."""
+    if header.name.startswith((".init", ".exit")):
+        return 4
+    if header.flags & e.SHF_EXECINSTR:
+        return 0
+    if not header.flags & e.SHF_WRITE:
+        return 1
+    return 2 if header.name == ".data..ro_after_init" else 3
