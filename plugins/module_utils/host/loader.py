@@ -15,6 +15,7 @@ import sys
 from typing import Protocol
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import busy_reason
 
 # arch/x86/entry/syscalls/syscall_64.tbl
 _FINIT_MODULE = 313
@@ -34,6 +35,7 @@ _LOAD_REASONS = {
     errno.ENOENT: ("load-failed", "a symbol or a function that it needs is not there; build it again"),
     errno.EINVAL: ("load-failed", "its tables or the versions of its symbols were refused; build it again"),
     errno.EEXIST: ("load-failed", "a module of that name is loaded already; unload it or wait for its end"),
+    errno.EOPNOTSUPP: ("load-failed", "it wants what the core module can't give; build it in another way"),
     errno.ENOMEM: ("load-failed", "the kernel has not enough memory; free some and run again"),
     errno.ETXTBSY: ("io-error", "another process is writing to the file; run again"),
 }
@@ -81,5 +83,7 @@ def explain_load(module: str, error: OSError, refusal: str, log: list[str]) -> H
         reason, meaning = "wrong-vermagic", "it was compiled for another kernel; build it for this one"
     name = errno.errorcode.get(code, str(code))
     words = refusal or next((line for line in log if module in line or _CORE_REFUSAL in line), "")
+    if code == errno.EBUSY:
+        reason = busy_reason(words)
     said = f"; the kernel says: {words}" if words else ""
     return HostError(reason, f"{module} was not loaded ({name}, {os.strerror(code)}): {meaning}{said}")

@@ -40,6 +40,11 @@ def read_refusal(root: Path) -> str:
     return read_text(root / CORE_DIRECTORY / "refusal") or ""
 
 
+def busy_reason(refusal: str) -> str:
+    """Whether EBUSY, explained by *refusal*, means a task that may go away or somebody else's redirection."""
+    return "foreign-patch" if "redirected by someone else" in refusal else "busy"
+
+
 def read_patches(root: Path) -> list[dict[str, Any]]:
     """The patch modules, by name: every registered one, and those that are loaded without being registered."""
     names = set(subdirectories(root / CORE_DIRECTORY / "patches"))

@@ -17,7 +17,11 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel_log impor
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader, explain_load
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, same_identity
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import patch_directory, read_refusal
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
+    busy_reason,
+    patch_directory,
+    read_refusal,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging, read_checked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 
@@ -189,7 +193,7 @@ class Transition:
         verb = "enabled" if on else "disabled"
         said = read_refusal(self.root) or error.strerror
         if error.errno == errno.EBUSY:
-            return HostError("busy", f"{self.module} can't be {verb} now: {said}")
+            return HostError(busy_reason(said), f"{self.module} can't be {verb} now: {said}")
         if error.errno in (errno.EACCES, errno.EROFS):
             return from_oserror("write to it", error, str(path))
         return HostError("switch-failed", f"{self.module} can't be {verb}: {said}")

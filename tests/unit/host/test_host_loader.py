@@ -15,6 +15,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import ex
     ("code", "refusal", "log", "reason", "words"),
     [
         (errno.EBUSY, "cat/7 is in foo", [], "busy", "cat/7 is in foo"),
+        (errno.EBUSY, "function foo is already redirected by someone else", [], "foreign-patch", "function foo"),
         (errno.EKEYREJECTED, "", ["Loading of module with unavailable key is rejected"], "signature", "EKEYREJECTED"),
         (
             errno.ENOEXEC,

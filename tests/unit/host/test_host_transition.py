@@ -235,6 +235,13 @@ def test_a_foreign_livepatch_on_the_function(ready: Any) -> None:
     assert "livepatch_x" in refused(ready, "foreign-patch", "kpatch_a", "enabled", *ready.artifact("a"))
 
 
+def test_a_foreign_redirection_is_not_waited_for(ready: Any) -> None:
+    artifact = ready.artifact("a")
+    ready.refuse["load", "SRC1"] = ready.refuse["write", "kpatch_a"] = [errno.EBUSY, 0]
+    ready.refusal = "function meminfo_proc_show is already redirected by someone else"
+    refused(ready, "foreign-patch", "kpatch_a", "enabled", *artifact, timeout=5)
+
+
 def test_no_space(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         f_flag, f_bavail, f_frsize, f_files, f_favail = 0, 1, 4096, 100, 100
