@@ -136,17 +136,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_free(port: int) -> bool:
-    """Whether QEMU could listen on *port*."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def qemu_version() -> str:
     """The first line of `qemu --version`: a saved state is only trusted to the QEMU that wrote it."""
     return run([QEMU, "--version"], _MEND).splitlines()[0]
