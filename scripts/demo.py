@@ -21,7 +21,7 @@ DEMO = COLLECTION / "playbooks/files/demo"
 LAB = CACHE / "lab/demo"
 HOME = CACHE / "demo"
 LOG = HOME / "demo.log"
-FIRST_HOST_WITHOUT_MODULE = "web2"
+LATE_HOST = "web2"
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -99,20 +99,21 @@ def no_change(step: Step) -> None:
 def run(demo: Demo) -> None:
     """The demo's steps, in order."""
     patches = ("-e", f"@{DEMO / 'patches.yml'}")
+    late = ("-e", f"demo_late_host={LATE_HOST}")
     demo.playbook("Make the fleet", "lab", "-e", f"@{DEMO / 'lab.yml'}", inventory="localhost,")
     demo.playbook("Survey it", "survey")
-    demo.playbook("The old behaviour, read on the hosts", "demo", "-e", "demo_expect=old")
+    demo.playbook("The old behaviour, read on the hosts", "demo", "-e", "demo_expect=old", *late)
     demo.playbook("Build the core module and the patches for each kernel", "build", *patches)
     demo.playbook("Roll out: canary first, then batches", "rollout", *patches)
     demo.playbook(
-        f"The new behaviour, also in a module that {FIRST_HOST_WITHOUT_MODULE} loads only now",
+        f"The new behaviour, also in a module that {LATE_HOST} loads only now",
         "demo",
-        *("-e", "demo_expect=new", "-e", f"demo_load_module_on={FIRST_HOST_WITHOUT_MODULE}"),
+        *("-e", "demo_expect=new", *late),
     )
     no_change(demo.playbook("Roll out again: nothing to change", "rollout", *patches))
     demo.playbook("What runs where", "status", *patches)
     demo.playbook("Roll back", "rollback", *patches)
-    demo.playbook("The old behaviour again", "demo", "-e", "demo_expect=old")
+    demo.playbook("The old behaviour again", "demo", "-e", "demo_expect=old", *late)
 
 
 def summary(demo: Demo) -> None:
