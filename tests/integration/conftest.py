@@ -1,0 +1,200 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fleet of simulated hosts, and the real playbooks, roles, plan, gate and ledger run against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
+
+ROOT = Path(__file__).resolve().parents[2]
+SIMULATED = Path(__file__).parent / "simulated"
+RELEASE, OTHER = "6.1.0-1-cloud-amd64", "6.12.1-cloud-amd64"
+RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+@dataclass
+class Run:
+    """One run of ansible-playbook: its exit status, what it printed, and per host (changed, failed)."""
+
+    status: int
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {host: int(changed) for host, changed, _lost, _failed in RECAP.findall(self.output) if int(changed)}
+
+    @property
+    def failed(self) -> list[str]:
+        return sorted(host for host, _changed, _lost, failed in RECAP.findall(self.output) if int(failed))
+
+
+class Fleet:
+    """Hosts h1, h2, … each as a file; a store with artifacts for RELEASE."""
+
+    patches = ("one", "two")
+
+    def __init__(self, directory: Path, collections: Path, count: int) -> None:
+        self.directory, self.collections = directory, collections
+        self.hosts = directory / "hosts"
+        self.home = directory / "home"
+        self.hosts.mkdir()
+        self.names = [f"h{number}" for number in range(1, count + 1)]
+        for name in self.names:
+            self.write(name, {"host": _host(RELEASE)})
+        for name in ("kpatch", *self.patches):
+            store(self.home / "store", RELEASE, name)
+        inventory = {"all": {"hosts": dict.fromkeys(self.names), "vars": {"simulated_hosts": str(self.hosts)}}}
+        (directory / "inventory.yml").write_text(yaml.safe_dump(inventory))
+
+    def read(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.hosts / f"{name}.json").read_text())
+        return found
+
+    def write(self, name: str, file: dict[str, Any]) -> None:
+        (self.hosts / f"{name}.json").write_text(json.dumps(file))
+
+    def update(self, name: str, **values: Any) -> None:
+        self.write(name, {**self.read(name), **values})
+
+    @property
+    def touched(self) -> list[str]:
+        """The hosts that something was tried on, each once, in order."""
+        log = self.hosts / "touched.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return list(dict.fromkeys(line.split()[0] for line in lines))
+
+    def forget(self) -> None:
+        (self.hosts / "touched.log").unlink(missing_ok=True)
+
+    def patched(self) -> list[str]:
+        return [name for name in self.names if len(self.read(name)["host"]["patches"]) == len(self.patches)]
+
+    def bare(self) -> list[str]:
+        hosts = {name: self.read(name)["host"] for name in self.names}
+        return [name for name, host in hosts.items() if not host["patches"] and not host["core"]]
+
+    def rollout(self) -> Path:
+        """The directory of the newest rollout."""
+        return max((self.home / "rollouts").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.rollout() / "report.json").read_text())
+        return found
+
+    def states(self) -> dict[str, str]:
+        return {host["host"]: host["state"] for host in self.report()["hosts"]}
+
+    def start(self, playbook: str, *options: str) -> subprocess.Popen[str]:
+        extra = {
+            "kpatch_home": str(self.home),
+            "kpatch_patches": [{"name": name} for name in self.patches],
+            "kpatch_batches": [1, 2, 2],
+        }
+        command = ["ansible-playbook", "-i", str(self.directory / "inventory.yml"), f"kpatch.fleet.{playbook}"]
+        return subprocess.Popen(
+            [*command, "-e", json.dumps(extra), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.directory,
+            start_new_session=True,
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.collections), "ANSIBLE_NOCOLOR": "1"},
+        )
+
+    def run(self, playbook: str, *options: str) -> Run:
+        process = self.start(playbook, *options)
+        output, _nothing = process.communicate(timeout=300)
+        print(output)
+        return Run(process.returncode, output)
+
+    def run_and_kill(self, playbook: str, text: str) -> None:
+        """Start a playbook, and kill the controller and its workers once the ledger holds *text*."""
+        process = self.start(playbook)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not self._ledger_has(text):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def _ledger_has(self, text: str) -> bool:
+        return any(text in path.read_text() for path in self.home.glob("rollouts/*/ledger.jsonl"))
+
+
+def store(directory: Path, release: str, name: str, build_id: str = "aa") -> Path:
+    """An artifact; returns its .ko."""
+    module = manifests.module_name(name)
+    image = f"{release} {name}".encode()
+    manifest = {
+        "format": 1,
+        "kind": "core" if name == "kpatch" else "patch",
+        "name": name,
+        "module": module,
+        "file": f"{module}.ko",
+        "backend": "kpatch",
+        "abi": 1,
+        "kernel": {"release": release, "build_id": build_id, "vermagic": release, "arch": "x86_64", "package": "1"},
+        "compiler": "gcc",
+        "source_sha256": "0" * 64,
+        "input_sha256": hashlib.sha256(b"input" + image).hexdigest(),
+        "consistency": None if name == "kpatch" else {"leave": "patched_set", "switch": "kernel"},
+        "functions": [{"object": "vmlinux", "name": f"{name}_function", "sympos": 1, "reason": "changed"}],
+        "added": [],
+        "srcversion": "ABC",
+        "build_id": "cc",
+        "sha256": hashlib.sha256(image).hexdigest(),
+        "size": len(image),
+    }
+    place = directory / release / name / manifest["input_sha256"]
+    place.mkdir(parents=True)
+    (place / manifest["file"]).write_bytes(image)
+    (place / "manifest.json").write_text(manifests.dump(manifest))
+    (place.parent / "current").symlink_to(place.name)
+    return place / manifest["file"]
+
+
+def _host(release: str) -> dict[str, Any]:
+    kernel = {
+        "release": release,
+        "version": "#1",
+        "machine": "x86_64",
+        "build_id": "aa",
+        "boot_id": "first",
+        "taint": {"value": 0, "flags": ""},
+        "lockdown": "none",
+        "signatures_enforced": False,
+    }
+    return {"kernel": kernel, "core": None, "patches": [], "livepatches": [], "staged": []}
+
+
+@pytest.fixture(scope="session")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, with the three plugins that reach a host replaced by simulated ones."""
+    top = tmp_path_factory.mktemp("collections")
+    tree = top / "ansible_collections/kpatch/fleet"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("meta", "plugins", "roles", "playbooks", "kmod"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
+    shutil.copy(ROOT / "galaxy.yml", tree)
+    shutil.copytree(SIMULATED, tree / "plugins", dirs_exist_ok=True, ignore=ignore)
+    return top
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, collections: Path) -> Fleet:
+    """Five hosts, in batches of 1, 2 and 2."""
+    return Fleet(tmp_path, collections, 5)

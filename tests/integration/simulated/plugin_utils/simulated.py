@@ -1,0 +1,85 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host as a JSON file: what host_info would return of it, and what goes wrong on it.
+
+The file is named by the variable simulated_hosts (a directory) and the host's name. Its keys: 'host'; 'lost', true once
+nothing answers; 'faults', by step ('look', 'core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'reboot',
+'slow'. Every step that would change something is written to touched.log beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
+
+
+class SimulatedAction(ActionBase):
+    """*step* names the entry in 'faults'."""
+
+    step: str
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        self.name = task_vars["inventory_hostname"]
+        self.directory = Path(task_vars["simulated_hosts"])
+        self.path = self.directory / f"{self.name}.json"
+        self.file = json.loads(self.path.read_text())
+        try:
+            if self.file.get("lost"):
+                raise AnsibleConnectionFailure("no route to host")
+            result.update(self._act(self._task.args))
+        finally:
+            self.path.write_text(json.dumps(self.file))
+        return result
+
+    def _act(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def change(self, wanted: bool, what: str) -> dict[str, Any] | None:
+        """None if the change may go on, else the result."""
+        if not wanted:
+            return {"changed": False, "msg": f"{what}: as wanted"}
+        if self._task.check_mode:
+            return {"changed": True, "msg": f"{what}: would change"}
+        with (self.directory / "touched.log").open("a") as log:
+            log.write(f"{self.name} {what}\n")
+        return self._fault()
+
+    def _fault(self) -> dict[str, Any] | None:
+        fault = self.file.get("faults", {}).get(self.step)
+        if fault == "fail":
+            return {"failed": True, "reason": "busy", "msg": "task 42 (sleep) is in meminfo_proc_show"}
+        if fault == "lost":
+            self.file["lost"] = True
+            raise AnsibleConnectionFailure("the connection was closed")
+        if fault == "slow":
+            time.sleep(60)
+        if fault == "taint":
+            self.file["host"]["kernel"]["taint"]["flags"] += "D"
+        if fault == "reboot":
+            self.file["host"]["kernel"]["boot_id"] = "another"
+        return None
+
+
+def artifact(arguments: dict[str, Any], host: dict[str, Any], name: str) -> dict[str, Any]:
+    return plan.artifact(Path(arguments["store"]), host["kernel"]["release"], name)
+
+
+def loaded(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "module": module_name(manifest["name"]),
+        "srcversion": manifest["srcversion"],
+        "build_id": manifest["build_id"],
+        "initstate": "live",
+        "abi": 1,
+        "enabled": True,
+        "transition": False,
+    }

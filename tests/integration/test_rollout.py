@@ -1,0 +1,162 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would hurt a fleet if it did not hold: where a rollout stops, and what it leaves untouched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import OTHER, Fleet
+
+EVERYONE = ["h1", "h2", "h3", "h4", "h5"]
+
+
+def test_rolls_out_in_batches_and_a_second_run_changes_nothing(fleet: Fleet) -> None:
+    first = fleet.run("rollout")
+    assert first.status == 0
+    assert fleet.touched[0] == "h1"
+    assert sorted(fleet.touched) == fleet.patched() == EVERYONE
+    assert json.loads((fleet.rollout() / "plan.json").read_text())["batches"] == [["h1"], ["h2", "h3"], ["h4", "h5"]]
+    assert fleet.states() == dict.fromkeys(EVERYONE, "applied")
+    fleet.forget()
+    second = fleet.run("rollout")
+    assert (second.status, second.changed, fleet.touched) == (0, {}, [])
+
+
+@pytest.mark.parametrize("step", ["core", "patch"])
+@pytest.mark.parametrize(("fault", "state"), [("fail", "apply-failed"), ("lost", "lost"), ("reboot", "lost")])
+def test_canary_that_goes_wrong_stops_it(fleet: Fleet, step: str, fault: str, state: str) -> None:
+    fleet.update("h1", faults={step: fault})
+    run = fleet.run("rollout")
+    assert run.status != 0
+    assert run.failed == ["h1"]
+    assert fleet.touched == ["h1"]
+    assert fleet.states() == {"h1": state, **dict.fromkeys(EVERYONE[1:], "held")}
+    assert "STOPPED before batch 2 of 3" in run.output
+
+
+def test_unexpected_taint_stops_it(fleet: Fleet) -> None:
+    fleet.update("h1", faults={"patch": "taint"})
+    assert fleet.run("rollout").failed == ["h1"]
+    assert (fleet.touched, fleet.states()["h1"]) == (["h1"], "needs-check")
+
+
+def test_host_that_is_lost_before_it_begins_stops_it(fleet: Fleet) -> None:
+    fleet.update("h5", lost=True)
+    run = fleet.run("rollout")
+    assert run.failed == ["h5"]
+    assert fleet.touched == []
+    assert fleet.states()["h5"] == "lost"
+
+
+def test_host_lost_in_the_second_batch_leaves_the_third_alone_and_a_rerun_goes_on(fleet: Fleet) -> None:
+    fleet.update("h3", faults={"core": "lost"})
+    run = fleet.run("rollout")
+    assert run.failed == ["h3"]
+    assert fleet.touched == ["h1", "h2", "h3"]
+    assert fleet.states() == {"h1": "applied", "h2": "applied", "h3": "lost", "h4": "held", "h5": "held"}
+    fleet.update("h3", faults={}, lost=False)
+    fleet.forget()
+    assert fleet.run("rollout").status == 0
+    assert fleet.touched[0] == "h3"
+    assert sorted(fleet.touched) == ["h3", "h4", "h5"]
+    assert fleet.patched() == EVERYONE
+
+
+def test_check_mode_says_what_it_would_do_and_does_nothing(fleet: Fleet) -> None:
+    run = fleet.run("rollout", "--check")
+    assert run.status == 0
+    assert run.changed.keys() == set(EVERYONE)
+    assert "would do" in run.output
+    assert (fleet.touched, fleet.bare()) == ([], EVERYONE)
+    assert not (fleet.home / "rollouts").exists()
+
+
+def test_rollback_in_check_mode_does_nothing(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    fleet.forget()
+    run = fleet.run("rollback", "--check")
+    assert (run.status, fleet.touched, fleet.patched()) == (0, [], EVERYONE)
+
+
+@pytest.mark.parametrize(("option", "status"), [("true", 2), ("false", 0)])
+def test_host_without_artifact_is_named_and_left_alone(fleet: Fleet, option: str, status: int) -> None:
+    host = fleet.read("h2")["host"]
+    fleet.update("h2", host={**host, "kernel": {**host["kernel"], "release": OTHER}})
+    run = fleet.run("rollout", "-e", f"kpatch_require_all={option}")
+    assert run.status == status
+    assert fleet.states()["h2"] == "needs-build"
+    assert sorted(fleet.touched) == ["h1", "h3", "h4", "h5"]
+
+
+def test_rollback_takes_everything_off_and_again_changes_nothing(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    assert fleet.run("rollback").status == 0
+    assert fleet.bare() == EVERYONE
+    again = fleet.run("rollback")
+    assert (again.status, again.changed) == (0, {})
+
+
+def test_rollback_stops_at_a_host_that_does_not_let_go(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    fleet.forget()
+    fleet.update("h1", faults={"patch": "fail"})
+    assert fleet.run("rollback").failed == ["h1"]
+    assert (fleet.touched, fleet.states()["h1"]) == (["h1"], "stuck")
+
+
+def test_rollback_of_one_patch_keeps_the_core_module_for_the_other(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    run = fleet.run("rollback", "-e", json.dumps({"kpatch_patches": [{"name": "two"}]}))
+    assert run.status == 0
+    assert [patch["module"] for patch in fleet.read("h1")["host"]["patches"]] == ["kpatch_one"]
+    assert fleet.read("h1")["host"]["core"]
+
+
+def test_ledger_tells_what_was_under_way_when_the_controller_was_killed(fleet: Fleet) -> None:
+    fleet.update("h3", faults={"patch": "slow"})
+    fleet.run_and_kill("rollout", '"host": "h2"')
+    assert fleet.run("report").status == 0
+    states = fleet.states()
+    assert states["h1"] == "applied"
+    assert states["h3"] == "unknown"
+    assert states["h4"] == states["h5"] == "held"
+    fleet.update("h3", faults={})
+    assert fleet.run("rollout").status == 0
+    assert fleet.patched() == EVERYONE
+
+
+def test_artifact_with_one_byte_changed_is_refused_before_anything(fleet: Fleet) -> None:
+    image = next(fleet.home.glob("store/*/one/*/kpatch_one.ko"))
+    image.write_bytes(b"X" + image.read_bytes()[1:])
+    run = fleet.run("rollout")
+    assert run.status != 0
+    assert "is not the artifact of its manifest" in run.output
+    assert fleet.touched == []
+
+
+@pytest.mark.parametrize("name", ["../one", "a b", "a;reboot", "kpatch"])
+def test_name_that_is_no_name_is_refused(fleet: Fleet, name: str) -> None:
+    run = fleet.run("rollout", "-e", json.dumps({"kpatch_patches": [{"name": name}]}))
+    assert run.status != 0
+    assert "kpatch_patches" in run.output
+    assert fleet.touched == []
+
+
+def test_limit_leaves_the_others_out(fleet: Fleet) -> None:
+    fleet.update("h1", lost=True)
+    assert fleet.run("rollout", "--limit", "all:!h1").status == 0
+    assert sorted(fleet.touched) == ["h2", "h3", "h4", "h5"]
+
+
+def test_survey_and_status_touch_nothing_and_tell_by_their_status(fleet: Fleet) -> None:
+    assert fleet.run("survey").status == 0
+    assert fleet.run("status").status != 0
+    assert fleet.run("status", "-e", "kpatch_require_all=false").status == 0
+    fleet.update("h4", lost=True)
+    run = fleet.run("survey")
+    assert run.failed == ["h4"]
+    assert "h4 is lost" in run.output
+    assert fleet.touched == []
