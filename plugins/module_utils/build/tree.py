@@ -251,14 +251,16 @@ def _freshen(objects: Path) -> None:
 
 def _write_facts(work: Path, kernel: Identity) -> None:
     config = read_config(work / "objects/.config")
-    some_module = min((work / "modules").rglob("*.ko*"))
+    with tempfile.TemporaryDirectory() as scratch:
+        some_module = _uncompressed(min((work / "modules").rglob("*.ko*")), Path(scratch))
+        vermagic = modinfo(some_module)["vermagic"]
     facts = {
         "format": FORMAT,
         "release": kernel.release,
         "package": identify(kernel.release, kernel.version).version,
         "build_id": kernel.build_id,
         "compiler": config["CONFIG_CC_VERSION_TEXT"],
-        "vermagic": modinfo(_uncompressed(some_module, work))["vermagic"],
+        "vermagic": vermagic,
         "config_sha256": file_sha256(work / "objects/.config"),
         "symvers_sha256": file_sha256(work / "objects/Module.symvers"),
     }

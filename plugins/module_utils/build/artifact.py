@@ -1,0 +1,66 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What building the core module and building patch modules have in common: what is there, and the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, build_id
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
+    BACKENDS,
+    CORE_NAME,
+    FORMAT,
+    file_sha256,
+    module_name,
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done, or in check mode would be: manifest and path are None if it is not there."""
+
+    changed: bool
+    manifest: dict[str, Any] | None
+    path: Path | None
+
+
+def present(shelf: Shelf, digest: str, check_mode: bool) -> Result | None:
+    """The artifact made from *digest*, if it is there; made current if another one was."""
+    manifest = shelf.find(digest)
+    if manifest is None:
+        return None
+    current = shelf.current()
+    if current is not None and current.name == digest:
+        return Result(False, manifest, shelf.directory(digest))
+    if not check_mode:
+        shelf.select(digest)
+    return Result(True, manifest, shelf.directory(digest))
+
+
+def common(name: str, tree: Tree, abi: int, module: Path) -> dict[str, Any]:
+    """What the manifests of core module and patch modules have in common."""
+    return {
+        "format": FORMAT,
+        "kind": "core" if name == CORE_NAME else "patch",
+        "name": name,
+        "module": module_name(name),
+        "file": module.name,
+        "backend": BACKENDS[0],
+        "abi": abi,
+        "kernel": {
+            "release": tree.release,
+            "build_id": tree.build_id,
+            "vermagic": tree.vermagic,
+            "arch": "x86_64",
+            "package": tree.package,
+        },
+        "compiler": tree.compiler,
+        "build_id": build_id(module),
+        "sha256": file_sha256(module),
+        "size": module.stat().st_size,
+    }

@@ -1,0 +1,130 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is what would be replaced what runs? The functions of a rebuilt object, compared with those that were shipped.
+
+Run-pre matching (J. Arnold and M. F. Kaashoek, "Ksplice: automatic rebootless kernel updates", EuroSys 2009,
+section 4), done with the shipped file: places that a relocation fills differ by nature and are left out. A
+difference says that compiler, configuration or source are not those of the running kernel, or that the function
+that runs is another one of that name (a weak one that was overridden).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectDiff, Refusal
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry
+
+_WIDTHS = {elf.R_64: 8, elf.R_PC64: 8}
+_LINKED_ALREADY = (elf.ET_EXEC, elf.ET_DYN)
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function's bytes in a relocatable object, and the places in them that relocations fill."""
+
+    code: bytes
+    masked: frozenset[int]
+
+
+def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
+    """A refusal for each changed function whose rebuilt original is not what *shipped* has."""
+    if not diff.changed:
+        return []
+    functions = _functions(elf.read(rebuilt))
+    refusals = []
+    with _Image(shipped) as image:
+        for changed in diff.changed:
+            reason = _reason(functions.get(changed.name), image, _entry(diff, changed.name, changed.sympos))
+            if reason is not None:
+                refusals.append(Refusal(diff.context.source, changed.name, reason))
+    return refusals
+
+
+def _entry(diff: ObjectDiff, name: str, sympos: int) -> Entry:
+    return diff.context.symbols.entries(name)[max(sympos - 1, 0)]
+
+
+def _reason(function: _Function | None, image: _Image, entry: Entry) -> str | None:
+    if function is None:
+        return "its rebuilt original has no symbol; kpatch.fleet can't tell whether it is what runs"
+    code, masked = image.code(entry.place, len(function.code))
+    skipped = function.masked | masked
+    differing = [
+        at for at, (ours, theirs) in enumerate(zip(function.code, code)) if ours != theirs and at not in skipped
+    ]
+    if entry.size == len(function.code) == len(code) and not differing:
+        return None
+    return (
+        "its rebuilt original is not what the kernel runs "
+        + (
+            f"(first difference at offset {differing[0]:#x})"
+            if differing
+            else f"(size {len(function.code)}, shipped {entry.size})"
+        )
+        + ": another compiler or source, or another function of that name overrides it; patch that one"
+    )
+
+
+def _functions(parsed: elf.Elf) -> dict[str, _Function]:
+    fills = {id(section): _filled(section.relocs) for section in parsed.sections}
+    return {
+        symbol.name: _Function(
+            symbol.section.data[symbol.value : symbol.value + symbol.size],
+            frozenset(at - symbol.value for at in fills[id(symbol.section)]),
+        )
+        for symbol in parsed.symbols
+        if symbol.type == elf.STT_FUNC and symbol.section is not None
+    }
+
+
+def _filled(relocs: Iterable[elf.Reloc]) -> set[int]:
+    return {reloc.offset + byte for reloc in relocs for byte in range(_WIDTHS.get(reloc.type, 4))}
+
+
+class _Image:
+    """A vmlinux or a shipped module: its code by place, as symtab.Entry has it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> _Image:
+        with self._path.open("rb") as stream:
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        types = (elf.ET_REL, *_LINKED_ALREADY)
+        self._headers = elf.headers(self._path, memoryview(self._map[:]), types)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._map.close()
+
+    def code(self, place: tuple[int, int, int], size: int) -> tuple[bytes, set[int]]:
+        """*size* bytes at *place*, and which of them the module loader has yet to fill."""
+        _, number, value = place
+        if number == 0:  # linked: the value is an address
+            header = self._at(value)
+            start = header.offset + value - header.addr
+            return self._map[start : start + size], set()
+        header = self._headers[number]
+        start = header.offset + value
+        return self._map[start : start + size], {at - value for at in self._filled_in(number)}
+
+    def _at(self, address: int) -> elf.Header:
+        for header in self._headers:
+            if header.flags & elf.SHF_ALLOC and header.addr <= address < header.addr + header.size:
+                return header
+        raise ElfError(f"{self._path}: nothing is at address {address:#x}")
+
+    def _filled_in(self, number: int) -> set[int]:
+        filled: set[int] = set()
+        for header in self._headers:
+            if header.type == elf.SHT_RELA and header.info == number:
+                entries = elf.RELA.iter_unpack(self._map[header.offset : header.offset + header.size])
+                for offset, info, _ in entries:
+                    filled.update(range(offset, offset + _WIDTHS.get(info & 0xFFFFFFFF, 4)))
+        return filled

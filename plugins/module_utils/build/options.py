@@ -1,0 +1,82 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules core_build and patch_build have in common: their options, and how they answer."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LEAVE, SWITCH, ManifestError
+
+COMMON: dict[str, Any] = {
+    "kernel": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "release": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
+            "build_id": {"type": "str", "required": True},
+            "machine": {"type": "str", "default": "x86_64"},
+        },
+    },
+    "store": {"type": "path", "required": True},
+    "cache": {"type": "path", "default": "~/.cache/kpatch.fleet"},
+    "kmod": {"type": "path"},
+    "sources": {"type": "dict"},
+}
+PATCH: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "source": {"type": "path", "required": True},
+    "source_text": {"type": "str"},
+    "leave": {"type": "str", "choices": list(LEAVE), "default": "patched_set"},
+    "switch": {"type": "str", "choices": list(SWITCH), "default": "kernel"},
+    **COMMON,
+}
+
+
+def perform(module: Any, build: Callable[[Say], Result]) -> None:
+    """Run *build* and let the AnsibleModule *module* answer."""
+    progress: list[str] = []
+
+    def say(line: str) -> None:
+        progress.append(line)
+        module.log(line)
+
+    try:
+        result = build(say)
+    except RefusedError as error:
+        lines = "\n".join(f"  {refusal}" for refusal in error.refusals)
+        refusals = [
+            {"file": entry.file, "function": entry.function, "reason": entry.reason} for entry in error.refusals
+        ]
+        module.fail_json(
+            msg=f"{_what(module)} can't be built; the store is as it was:\n{lines}",
+            refusals=refusals,
+            progress=progress,
+        )
+    except (BuildError, ManifestError) as error:
+        module.fail_json(
+            msg=f"{_what(module)} was not built; the store is as it was: {error}", refusals=[], progress=progress
+        )
+    except OSError as error:
+        module.fail_json(
+            msg=f"{_what(module)} was not built; the store is as it was: {error.filename}: {error.strerror}",
+            refusals=[],
+            progress=progress,
+        )
+    else:
+        module.exit_json(
+            changed=result.changed,
+            manifest=result.manifest,
+            path=None if result.path is None else str(result.path),
+            progress=progress,
+        )
+
+
+def _what(module: Any) -> str:
+    release = module.params["kernel"].get("release")
+    return f"{module.params.get('name', 'the core module')} for kernel {release}"

@@ -1,0 +1,299 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds a patch module: source patch in, artifact in the store out.
+
+The steps, each of which stops with everything that it has to say before the next one begins:
+
+1. the source patch is read, and its inputs digested: an artifact of the same inputs is the answer already;
+2. it is applied to the files that it names;
+3. each file's compile command is taken from kbuild, and its object made three times: as shipped, and original and
+   patched with a section per function;
+4. the two are compared by function, and the object as shipped with what was shipped;
+5. what changed is written into one object, and linked with the glue;
+6. the module appears in the store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
+    glue,
+    inputs,
+    kbuild,
+    match,
+    overlay,
+    source_patch,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, common, present
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    VMLINUX,
+    BuildError,
+    EmittedObject,
+    Export,
+    ObjectContext,
+    ObjectDiff,
+    Refusal,
+    RefusedError,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
+    Identity,
+    Say,
+    Tree,
+    ensure,
+    locked,
+    look,
+    text_sha256,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
+    CORE_NAME,
+    LEAVE,
+    SWITCH,
+    ManifestError,
+    check_name,
+    file_sha256,
+    module_name,
+)
+
+_SRCVERSION_DIGITS = 24
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build."""
+
+    name: str
+    source: str  # the diff
+    consistency: Mapping[str, str]  # leave, switch
+    sources: Mapping[str, str]  # our C: kmod/patch/*.j2 and kpatch.h, by file name
+    kernel: Identity
+    cache: Path
+    store: Path
+
+    def check(self) -> None:
+        """Raise ManifestError or BuildError for what can be known of the request alone."""
+        if check_name(self.name) == CORE_NAME:
+            raise ManifestError(f"{CORE_NAME!r} is the core module's name; give the patch another")
+        if self.consistency["leave"] not in LEAVE or self.consistency["switch"] not in SWITCH:
+            raise BuildError(f"leave has to be one of {LEAVE}, switch one of {SWITCH}")
+        for name in (glue.TABLES, glue.MODULE, glue.HEADER):
+            if name not in self.sources:
+                raise BuildError(f"{name} is not among the C of the collection; install the collection again")
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where its artifacts are."""
+        return Shelf(self.store, self.kernel.release, self.name)
+
+
+def build(request: Request, check_mode: bool, say: Say) -> Result:
+    """Build what *request* asks for, unless it is there."""
+    request.check()
+    files = source_patch.parse(request.source)
+    core = Core.find(request)
+    tree = look(request.cache, request.kernel)
+    if tree is not None and core is not None:
+        result = present(request.shelf, inputs.input_digest(tree, _inputs(request, core)), check_mode)
+        if result is not None:
+            return result
+    if check_mode:
+        return Result(True, None, None)
+    if core is None:
+        raise BuildError(
+            f"kernel {request.kernel.release}: the store has no core module for it yet; build that first (core_build)"
+        )
+    with locked(request.cache, request.kernel.release):
+        tree = ensure(request.cache, request.kernel, say)
+        digest = inputs.input_digest(tree, _inputs(request, core))
+        result = present(request.shelf, digest, check_mode)
+        if result is not None:
+            return result
+        with tempfile.TemporaryDirectory(prefix="kpatch-build-") as scratch:
+            return _Build(request, tree, core, digest, Path(scratch), say).build(files)
+
+
+@dataclass(frozen=True)
+class Core:
+    """The core module that the patch module will be linked against."""
+
+    digest: str
+    exports: Mapping[str, Export]
+
+    @classmethod
+    def find(cls, request: Request) -> Core | None:
+        """The core module in the store for the request's kernel, or None."""
+        current = Shelf(request.store, request.kernel.release, CORE_NAME).current()
+        if current is None or not (current / "Module.symvers").is_file():
+            return None
+        return cls(file_sha256(current / "Module.symvers"), read_symvers(current / "Module.symvers"))
+
+
+def _inputs(request: Request, core: Core) -> dict[str, Any]:
+    return {
+        "name": request.name,
+        "source": text_sha256(request.source),
+        "sources": inputs.sources_digest(request.sources),
+        "consistency": dict(request.consistency),
+        "core": core.digest,
+    }
+
+
+class _Build:
+    """One build under way: all its files are in *scratch*."""
+
+    def __init__(self, request: Request, tree: Tree, core: Core, digest: str, scratch: Path, say: Say) -> None:
+        self.request = request
+        self.tree = tree
+        self.core = core
+        self.digest = digest
+        self.scratch = scratch
+        self.say = say
+        self.exports = read_symvers(tree.symvers)
+        self.tables: dict[str, SymbolTable] = {}
+
+    def build(self, files: list[source_patch.FilePatch]) -> Result:
+        patched = self.apply(files)
+        units = self.units(files)
+        diffs = self.compare(units, patched)
+        module, emitted = self.link(diffs)
+        return self.publish(module, emitted)
+
+    def apply(self, files: list[source_patch.FilePatch]) -> Path:
+        """A view of the source with the patch applied."""
+        refusals: list[Refusal] = []
+        texts = {}
+        for file in files:
+            try:
+                texts[file.path] = source_patch.apply(file, self.tree.source)
+            except RefusedError as error:
+                refusals += error.refusals
+        if refusals:
+            raise RefusedError(refusals)
+        view = self.scratch / "source"
+        overlay.make(self.tree.source, view, texts)
+        return view
+
+    def units(self, files: list[source_patch.FilePatch]) -> list[kbuild.Unit]:
+        """How each file is compiled."""
+        refusals: list[Refusal] = []
+        units = []
+        for file in files:
+            self.say(f"{self.tree.release}: asking kbuild how {file.path} is compiled")
+            try:
+                units.append(kbuild.unit(self.tree, file.path))
+            except RefusedError as error:
+                refusals += error.refusals
+        if refusals:
+            raise RefusedError(refusals)
+        return units
+
+    def compare(self, units: list[kbuild.Unit], patched: Path) -> list[ObjectDiff]:
+        """What differs, and whether what it would replace is what runs."""
+        diffs = []
+        refusals: list[Refusal] = []
+        for number, unit in enumerate(units):
+            self.say(f"{self.tree.release}: compiling {unit.source}, original and patched")
+            folder = self.scratch / f"objects-{number}"
+            folder.mkdir()
+            stem = Path(unit.source).stem
+            shipped, original, changed = (folder / f"{stem}.{kind}.o" for kind in ("shipped", "original", "patched"))
+            try:
+                kbuild.compile_unit(self.tree, unit, changed, sectioned=True, overlay=patched)
+                kbuild.compile_unit(self.tree, unit, original, sectioned=True)
+                kbuild.compile_unit(self.tree, unit, shipped)
+                diff = diff_objects(original, changed, self.context(unit))
+            except RefusedError as error:
+                refusals += error.refusals
+                continue
+            refusals += diff.refusals
+            refusals += match.compare(shipped, self.image(unit.object), diff)
+            diffs.append(diff)
+        if refusals:
+            raise RefusedError(refusals)
+        idle = [diff for diff in diffs if not diff.changed]
+        if idle:
+            reason = "the change has no effect on the code of this kernel; leave the file out of the diff"
+            raise RefusedError([Refusal(diff.context.source, source_patch.WHOLE_FILE, reason) for diff in idle])
+        return diffs
+
+    def context(self, unit: kbuild.Unit) -> ObjectContext:
+        """Where a unit's object belongs."""
+        return ObjectContext(
+            source=unit.source,
+            object=unit.object,
+            exports=self.exports,
+            symbols=self.symbols(unit.object),
+            vmlinux=self.symbols(VMLINUX),
+        )
+
+    def symbols(self, name: str) -> SymbolTable:
+        """The symbols of vmlinux or a shipped module."""
+        if name not in self.tables:
+            self.tables[name] = read_symbols(self.image(name))
+        return self.tables[name]
+
+    def image(self, name: str) -> Path:
+        """The file of vmlinux or a shipped module."""
+        return self.tree.vmlinux if name == VMLINUX else self.tree.module(name, self.scratch)
+
+    def link(self, diffs: list[ObjectDiff]) -> tuple[Path, EmittedObject]:
+        """The module, and what emit() put into it."""
+        module = module_name(self.request.name)
+        self.say(f"{self.tree.release}: linking {module}.ko")
+        folder = self.scratch / "module"
+        folder.mkdir()
+        emitted = emit(diffs, folder / "diff.o")
+        (folder / "Kbuild").write_text(f"obj-m := {module}.o\n{module}-y := tables.o module.o\n", encoding="ascii")
+        sources = self.request.sources
+        (folder / glue.HEADER).write_text(sources[glue.HEADER], encoding="utf-8")
+        tables = glue.tables(sources[glue.TABLES], self.request.name, emitted, self.request.consistency)
+        (folder / "tables.c").write_text(tables, encoding="utf-8")
+        kbuild.external_objects(self.tree, folder, "tables.o")
+        parts = [folder / "diff.o", folder / "tables.o"]
+        known = {**self.exports, **self.core.exports}
+        code = glue.module(sources[glue.MODULE], self.srcversion, _undefined(parts), known)
+        (folder / "module.c").write_text(code, encoding="utf-8")
+        kbuild.replay(self.tree, folder, "tables", "module")
+        linked, finished = folder / "linked.ko", folder / f"{module}.ko"
+        kbuild.link(self.tree, [*parts, folder / "module.o"], linked)
+        finish(linked, finished)
+        return finished, emitted
+
+    @property
+    def srcversion(self) -> str:
+        """Modpost's is over the C files; ours is over all that the module is made of."""
+        return self.digest[:_SRCVERSION_DIGITS].upper()
+
+    def publish(self, module: Path, emitted: EmittedObject) -> Result:
+        """Put the module and its manifest into the store."""
+        manifest = {
+            **common(self.request.name, self.tree, glue.abi(self.request.sources[glue.HEADER]), module),
+            "source_sha256": text_sha256(self.request.source),
+            "input_sha256": self.digest,
+            "consistency": dict(self.request.consistency),
+            "functions": [
+                {"object": entry.object, "name": entry.name, "sympos": entry.sympos, "reason": entry.reason}
+                for entry in emitted.functions
+            ],
+            "added": [{"object": entry.object, "name": entry.name, "reason": entry.reason} for entry in emitted.added],
+            "srcversion": self.srcversion,
+        }
+        return Result(True, manifest, self.request.shelf.publish(manifest, {module.name: module}))
+
+
+def _undefined(objects: list[Path]) -> set[str]:
+    """The symbols that the objects take from elsewhere."""
+    listed = run(["nm", "--undefined-only", "--format=posix", *objects])
+    return {fields[0] for fields in map(str.split, listed.splitlines()) if len(fields) > 1}

@@ -1,0 +1,136 @@
+#!/usr/bin/python
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds the core module for one kernel."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: core_build
+short_description: Build the core module for one kernel
+version_added: 0.1.0
+author:
+  - kpatch.fleet contributors (@kpatch-fleet)
+description:
+  - Builds C(kpatch.ko) for one kernel against the headers that its distribution ships, and puts it into the store.
+  - Builds nothing if the store has an artifact of the same inputs.
+options:
+  kernel:
+    description:
+      - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
+    type: dict
+    required: true
+    suboptions:
+      release:
+        description: Its release, as C(uname -r) prints it.
+        type: str
+        required: true
+      version:
+        description: Its version, as C(uname -v) prints it.
+        type: str
+        required: true
+      build_id:
+        description: Its GNU build id, in hex.
+        type: str
+        required: true
+      machine:
+        description: Its machine, as C(uname -m) prints it.
+        type: str
+        default: x86_64
+  store:
+    description:
+      - The store of artifacts, a directory on the builder.
+    type: path
+    required: true
+  cache:
+    description:
+      - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
+    type: path
+    default: ~/.cache/kpatch.fleet
+  kmod:
+    description:
+      - The directory on the controller with the C of the collection. By default the one that came with it.
+    type: path
+  sources:
+    description:
+      - The C, by file name. Set by the action plugin, out of O(kmod).
+    type: dict
+extends_documentation_fragment:
+  - kpatch.fleet.attributes
+  - kpatch.fleet.attributes.action
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+seealso:
+  - module: kpatch.fleet.patch_build
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  kpatch.fleet.host_info:
+  register: look
+
+- name: Build the core module for its kernel
+  kpatch.fleet.core_build:
+    kernel: "{{ look.host.kernel }}"
+    store: ~/.local/share/kpatch.fleet/store
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+msg:
+  description: What went wrong, and the mend. What was in the store before is untouched.
+  type: str
+  returned: on failure
+refusals:
+  description: Why this can not become a patch module, everything at once.
+  type: list
+  elements: dict
+  returned: on failure
+  contains:
+    file: {description: The file of the kernel's source., type: str, returned: always}
+    function: {description: "The function, or what else is meant.", type: str, returned: always}
+    reason: {description: The reason., type: str, returned: always}
+manifest:
+  description: The manifest of the artifact. In check mode null if it would be built.
+  type: dict
+  returned: success
+path:
+  description: Its directory in the store. In check mode null if it would be built.
+  type: str
+  returned: success
+progress:
+  description: What was done, step by step.
+  type: list
+  elements: str
+  returned: success
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import COMMON, perform
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=COMMON, supports_check_mode=True)
+    options = module.params
+
+    def request() -> core_module.Request:
+        return core_module.Request(
+            sources=options["sources"] or {},
+            kernel=Identity.of(options["kernel"]),
+            cache=Path(options["cache"]),
+            store=Path(options["store"]),
+        )
+
+    perform(module, lambda say: core_module.build(request(), module.check_mode, say))
+
+
+if __name__ == "__main__":
+    main()

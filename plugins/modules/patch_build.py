@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds a patch module for one kernel."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: patch_build
+short_description: Build a patch module for one kernel
+version_added: 0.1.0
+author:
+  - kpatch.fleet contributors (@kpatch-fleet)
+description:
+  - Makes a patch module of a source patch, without building the kernel. The files that the patch changes are compiled
+    as the kernel's own build compiles them, with and without the patch, and compared by function.
+  - What can't be patched is refused, with file, function and reason.
+  - Builds nothing if the store has an artifact of the same inputs.
+  - The core module for that kernel has to be in the store already, see M(kpatch.fleet.core_build).
+options:
+  name:
+    description:
+      - The patch's name, of 1 to 40 lower-case letters, digits and V(-), beginning with a letter.
+    type: str
+    required: true
+  source:
+    description:
+      - The source patch, a file on the controller. A unified diff as C(git diff) writes it.
+    type: path
+    required: true
+  source_text:
+    description:
+      - The text of the source patch. Set by the action plugin, out of O(source).
+    type: str
+  leave:
+    description:
+      - What a task must have left before it switches to the new functions.
+      - V(function) is the function that it is about to call anew, V(patched_set) every function that the patch
+        replaces, V(kernel) the kernel.
+    type: str
+    choices: [function, patched_set, kernel]
+    default: patched_set
+  switch:
+    description:
+      - What switches to the new functions at once, each function by itself, each thread by itself, or everything.
+    type: str
+    choices: [function, thread, kernel]
+    default: kernel
+  kernel:
+    description:
+      - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
+    type: dict
+    required: true
+    suboptions:
+      release:
+        description: Its release, as C(uname -r) prints it.
+        type: str
+        required: true
+      version:
+        description: Its version, as C(uname -v) prints it.
+        type: str
+        required: true
+      build_id:
+        description: Its GNU build id, in hex.
+        type: str
+        required: true
+      machine:
+        description: Its machine, as C(uname -m) prints it.
+        type: str
+        default: x86_64
+  store:
+    description:
+      - The store of artifacts, a directory on the builder.
+    type: path
+    required: true
+  cache:
+    description:
+      - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
+    type: path
+    default: ~/.cache/kpatch.fleet
+  kmod:
+    description:
+      - The directory on the controller with the C of the collection. By default the one that came with it.
+    type: path
+  sources:
+    description:
+      - The C, by file name. Set by the action plugin, out of O(kmod).
+    type: dict
+extends_documentation_fragment:
+  - kpatch.fleet.attributes
+  - kpatch.fleet.attributes.action
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+seealso:
+  - module: kpatch.fleet.core_build
+  - module: kpatch.fleet.patch
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  kpatch.fleet.host_info:
+  register: look
+
+- name: Build a patch for its kernel
+  kpatch.fleet.patch_build:
+    name: demo-meminfo
+    source: files/demo-meminfo.patch
+    kernel: "{{ look.host.kernel }}"
+    store: ~/.local/share/kpatch.fleet/store
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+msg:
+  description: What went wrong, and the mend. What was in the store before is untouched.
+  type: str
+  returned: on failure
+refusals:
+  description: Why this can not become a patch module, everything at once.
+  type: list
+  elements: dict
+  returned: on failure
+  contains:
+    file: {description: The file of the kernel's source., type: str, returned: always}
+    function: {description: "The function, or what else is meant.", type: str, returned: always}
+    reason: {description: The reason., type: str, returned: always}
+manifest:
+  description: The manifest of the artifact. In check mode null if it would be built.
+  type: dict
+  returned: success
+path:
+  description: Its directory in the store. In check mode null if it would be built.
+  type: str
+  returned: success
+progress:
+  description: What was done, step by step.
+  type: list
+  elements: str
+  returned: success
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, perform
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=PATCH, supports_check_mode=True)
+    options = module.params
+
+    def request() -> patch_module.Request:
+        return patch_module.Request(
+            name=options["name"],
+            source=options["source_text"] or "",
+            consistency={"leave": options["leave"], "switch": options["switch"]},
+            sources=options["sources"] or {},
+            kernel=Identity.of(options["kernel"]),
+            cache=Path(options["cache"]),
+            store=Path(options["store"]),
+        )
+
+    perform(module, lambda say: patch_module.build(request(), module.check_mode, say))
+
+
+if __name__ == "__main__":
+    main()

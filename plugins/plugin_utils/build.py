@@ -1,0 +1,66 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads what a build needs from the controller, and starts the module on the builder with the contents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+Result = dict[str, Any]
+
+_COLLECTION = Path(__file__).resolve().parents[2]
+# In the checkout, and where an installed collection has it.
+_KMOD = (_COLLECTION / "kmod", _COLLECTION / "roles/builder/files/kmod")
+_SUFFIXES = (".c", ".h", ".j2")
+_NAMES = ("Kbuild", "Makefile")
+
+
+class BuildAction(ActionBase):  # type: ignore[misc]
+    """*kind* names the module, 'core_build' or 'patch_build', that works on the builder."""
+
+    kind: str
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
+        """One round trip."""
+        result: Result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        try:
+            arguments.update(self._contents(arguments))
+        except OSError as error:
+            raise AnsibleActionFail(f"{error.filename}: can't be read on the controller: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise AnsibleActionFail(f"{arguments.get('source')}: is not a text in UTF-8: {error}") from error
+        result.update(
+            self._execute_module(
+                module_name=f"kpatch.fleet.{self.kind}", module_args=arguments, task_vars=task_vars or {}
+            )
+        )
+        self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _contents(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that carry the contents of files."""
+        raise NotImplementedError
+
+    def _kmod(self, arguments: dict[str, Any]) -> Path:
+        """The directory with the C of the collection."""
+        if arguments.get("kmod"):
+            return Path(str(arguments["kmod"])).expanduser()
+        for directory in _KMOD:
+            if directory.is_dir():
+                return directory
+        raise AnsibleActionFail("the collection has no kmod directory; install it again, or name one with 'kmod'")
+
+
+def read_sources(directory: Path) -> dict[str, str]:
+    """The C, templates and makefiles in *directory*, by file name."""
+    return {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted(directory.iterdir())
+        if path.is_file() and (path.suffix in _SUFFIXES or path.name in _NAMES) and not path.name.endswith(".mod.c")
+    }
