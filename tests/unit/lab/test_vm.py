@@ -95,6 +95,11 @@ def test_a_directory_that_is_no_vms_is_left_alone(lab: Path) -> None:
     assert (lab / "home/letter").exists()
 
 
+def test_a_vm_with_a_name_that_is_a_path_is_refused() -> None:
+    with pytest.raises(LabError, match="the name of a VM"):
+        vm.Spec("../home", GOLDEN, [])
+
+
 def test_names_are_checked_before_anything_is_removed(lab: Path) -> None:
     with pytest.raises(LabError, match="the name of a VM"):
         vm.remove(lab / "web1", "..")
