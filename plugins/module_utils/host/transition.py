@@ -81,6 +81,10 @@ class Transition:
         self.host = read_host(self.root)
         return decide.summary(self.host, self.module, self.manifest)
 
+    def _loaded_now(self) -> dict[str, Any] | None:
+        self.look()
+        return decide.find(self.host, self.module)
+
     def _steps(self) -> list[str]:
         return decide.steps(self.host, self.module, self.wanted, self.manifest)
 
@@ -191,12 +195,13 @@ class Transition:
 
     def _explain_switch(self, on: bool, path: Path, error: OSError) -> HostError:
         verb = "enabled" if on else "disabled"
-        said = read_refusal(self.root) or error.strerror
+        refusal = read_refusal(self.root)
+        said = refusal or f"{self.module} can't be {verb}: {error.strerror}"
         if error.errno == errno.EBUSY:
-            return HostError(busy_reason(said), f"{self.module} can't be {verb} now: {said}")
+            return HostError(busy_reason(refusal), said)
         if error.errno in (errno.EACCES, errno.EROFS):
             return from_oserror("write to it", error, str(path))
-        return HostError("switch-failed", f"{self.module} can't be {verb}: {said}")
+        return HostError("switch-failed", said)
 
     def _insist(self, attempt: Callable[[], None]) -> None:
         """Try again while tasks are in the way, in growing pauses, until the time is up."""
@@ -218,8 +223,7 @@ class Transition:
 
     def _check_loaded(self, manifest: dict[str, Any]) -> None:
         """What the kernel shows now is the artifact, and it does what it is for."""
-        self.look()
-        found = decide.find(self.host, self.module)
+        found = self._loaded_now()
         if found is None or not same_identity(found, manifest):
             shown = found and (found["srcversion"], found["build_id"])
             raise HostError(
@@ -243,8 +247,7 @@ class Transition:
         return ". The one that ran before is back" if replaced or returned else ""
 
     def _drop_new(self, old: dict[str, Any] | None) -> bool:
-        self.look()
-        now = decide.find(self.host, self.module)
+        now = self._loaded_now()
         if now is None or (old and same_identity(now, old)):
             return False
         if now.get("enabled"):
@@ -253,14 +256,12 @@ class Transition:
         return old is not None
 
     def _bring_back(self, old: dict[str, Any] | None) -> bool:
-        self.look()
         if old is None:
             return False
-        returned = decide.find(self.host, self.module) is None
+        returned = self._loaded_now() is None
         if returned:
             self._insist(lambda: self._load_old(old))
-            self.look()
-        now = decide.find(self.host, self.module)
+        now = self._loaded_now()
         if now and now.get("registered") and now["enabled"] != old["enabled"]:
             self._switch(old["enabled"])
             returned = True

@@ -115,10 +115,12 @@ class FakeHost:
         self.show_module(module, shown["srcversion"], shown["build_id"])
         if manifest["kind"] == "core":
             (self.root / "sys/kernel/kpatch/patches").mkdir(parents=True)
-            (self.root / "sys/kernel/kpatch/abi").write_text(f"{manifest['abi']}\n")
+            (self.root / "sys/kernel/kpatch/abi").write_text(f"{shown['abi']}\n")
             self.say("")
-        else:
+        elif manifest["functions"]:
             self.show_patch(module)
+            if (("stall", manifest["srcversion"])) in self.refuse:
+                (self.root / "sys/kernel/kpatch/patches" / module / "transition").write_text("1\n")
 
     def unload(self, module: str) -> None:
         """delete_module(2)."""

@@ -263,6 +263,55 @@ def test_what_the_kernel_shows_has_to_be_the_artifact(ready: Any) -> None:
     refused(ready, "wrong-identity", "kpatch_a", "enabled", *artifact)
 
 
+def test_the_old_build_comes_back_if_the_new_one_shows_another_identity(ready: Any) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a", "1")).reach()
+    artifact = ready.artifact("a", "2", shown={"srcversion": "OTHER", "build_id": "ef" * 20})
+    assert "before is back" in refused(ready, "wrong-identity", "kpatch_a", "enabled", *artifact)
+
+
+def test_a_patch_that_does_not_register_goes_again(ready: Any) -> None:
+    refused(ready, "load-failed", "kpatch_a", "enabled", *ready.artifact("a", functions=[]))
+
+
+def test_a_core_module_of_another_interface_than_its_manifest_goes_again(host: Any) -> None:
+    manifest, src = host.artifact("kpatch")
+    manifest["shown"] = {**manifest, "abi": 2}
+    refused(host, "core-mismatch", "kpatch", "loaded", manifest, src)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(errno.EROFS, "read-only"), (errno.EACCES, "not-permitted"), (errno.ENODEV, "switch-failed")]
+)
+def test_a_switch_that_fails(ready: Any, code: int, reason: str) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
+    ready.refuse["write", "kpatch_a"] = [code]
+    refused(ready, reason, "kpatch_a", "disabled")
+
+
+def test_a_switch_that_does_not_happen(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
+    monkeypatch.setattr(transition, "_write", lambda path, value: None)
+    refused(ready, "switch-failed", "kpatch_a", "disabled")
+
+
+def test_a_load_whose_switch_stalls_is_reversed(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Path, value: bytes) -> None:
+        ready.write(path, value)
+        (path.parent / "transition").write_text("0\n")
+
+    monkeypatch.setattr(transition, "_write", write)
+    ready.refuse["stall", "SRC1"] = []
+    refused(ready, "stalled", "kpatch_a", "enabled", *ready.artifact("a"))
+
+
+def test_check_mode_refuses_what_would_be_refused(ready: Any) -> None:
+    manifest, src = ready.artifact("a")
+    manifest["kernel"]["build_id"] = "abcd"
+    with pytest.raises(HostError) as caught:
+        ready.transition("kpatch_a", "enabled", manifest, src).foresee()
+    assert caught.value.reason == "wrong-kernel"
+
+
 def test_one_run_at_a_time(ready: Any) -> None:
     with (ready.root / "run/kpatch.fleet.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
