@@ -61,7 +61,8 @@ def lost(look: Any) -> Verdict | None:
     if isinstance(look, dict) and isinstance(look.get("host"), dict) and not look.get("failed"):
         return None
     message = look.get("msg") if isinstance(look, dict) else None
-    return Verdict("lost", " ".join(str(message or "it was not looked at").split()))
+    text = str(message or "it was not looked at").removeprefix("Task failed: ")
+    return Verdict("lost", " ".join(text.split()))
 
 
 def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Verdict:

@@ -9,16 +9,18 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import states, table
 
+# What of a kernel tells a builder which one it is.
+_BUILDS = ("release", "version", "build_id", "machine")
 _HEAD = ("host", "kernel", "build id", "core", "patches", "taint")
 
 
 def kernels(looks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each distinct kernel once: 'label', 'kernel' as host_info returned it, and the 'hosts' that run it."""
+    """Each distinct kernel once: 'label', 'kernel' as the builder's modules take it, and the 'hosts' that run it."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name, look in looks.items():
         if states.lost(look):
             continue
-        kernel = look["host"]["kernel"]
+        kernel = {key: look["host"]["kernel"][key] for key in _BUILDS}
         one = found.setdefault((kernel["release"], str(kernel["build_id"])), {"kernel": kernel, "hosts": []})
         one["hosts"].append(name)
     return [{"label": _label(key, one["hosts"]), **one} for key, one in sorted(found.items())]

@@ -1,0 +1,87 @@
+#!/usr/bin/python
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: record
+short_description: Write a step of a host into the ledger
+version_added: 0.1.0
+author:
+  - kpatch.fleet contributors (@kpatch-fleet)
+description:
+  - Adds a line to the ledger of a rollout; it is on disk when the task ends.
+  - A host is judged by the look at it. What the tasks returned tells why it is not as wanted.
+  - Works on the controller alone.
+options:
+  rollout:
+    description:
+      - The rollout's directory, on the controller.
+    type: path
+    required: true
+  step:
+    description:
+      - V(begin) is recorded before a host is changed, and tells whether it has to be.
+      - V(core) and V(patches) are steps in between, V(failed) one that went wrong.
+      - V(end) judges the host, and is what the next gate reads.
+    type: str
+    choices: [begin, core, patches, failed, end]
+    required: true
+  look:
+    description:
+      - A fresh result of M(kpatch.fleet.host_info), for V(begin) and V(end).
+    type: dict
+  results:
+    description:
+      - What the tasks have returned that changed the host.
+    type: list
+    elements: raw
+    default: []
+extends_documentation_fragment:
+  - kpatch.fleet.attributes
+  - kpatch.fleet.attributes.action
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Record the outcome
+  kpatch.fleet.record:
+    rollout: "{{ plan.rollout }}"
+    step: end
+    look: "{{ look }}"
+    results: ["{{ core_result }}", "{{ patch_result }}"]
+"""
+
+RETURN = r"""
+act:
+  description: Whether the host is to be changed.
+  type: bool
+  returned: with step V(begin)
+core:
+  description: Whether the core module is to be changed, too.
+  type: bool
+  returned: with step V(begin)
+failure:
+  description: What went wrong in this step; empty if nothing did.
+  type: str
+  returned: with the steps V(core), V(patches) and V(failed)
+state:
+  description: The state that the host is in.
+  type: str
+  returned: if the host is judged
+reason:
+  description: Why it is in that state.
+  type: str
+  returned: if the host is judged
+fault:
+  description: Whether that stops the rollout before the next batch.
+  type: bool
+  returned: if the host is judged
+"""
