@@ -96,9 +96,7 @@ class Comparison:
         return self._original.content(original) == self._patched.content(patched)
 
 
-def compare(
-    original: Parts, patched: Parts, pairs: Correlation, entries: tuple[Entries, Entries]
-) -> Comparison:
+def compare(original: Parts, patched: Parts, pairs: Correlation, entries: tuple[Entries, Entries]) -> Comparison:
     """The comparison of two object files whose pieces were paired."""
 
     def common(piece: Piece) -> Piece:

@@ -78,9 +78,7 @@ class _Differ:
             self.accept(piece, reason)
         for piece in new:
             self.accept_new(piece)
-        selection = Selection(
-            self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver
-        )
+        selection = Selection(self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver)
         plan = selection.plan(changed, new, self.result)
         self.result.refusals = sorted(set(self.result.refusals), key=str)
         self.result.plan = None if self.result.refusals else plan
@@ -121,9 +119,7 @@ class _Differ:
         before = self.pairs.original(piece)
         assert before is not None, "a changed function has an original"
         symbol = before.symbol
-        if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith(
-            (".init", ".exit")
-        ):
+        if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith((".init", ".exit")):
             kind = "__exit" if before.section.name.startswith(".exit") else "__init"
             self.refuse(piece.name, f"it is {kind} code, which a running kernel has left behind; leave it as it is")
             return

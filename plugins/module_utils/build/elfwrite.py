@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def write(obj: e.Elf, path: Path) -> None:
     scratch = path.with_name(path.name + ".part")
     try:
         scratch.write_bytes(image(obj))
-        os.replace(scratch, path)
+        scratch.replace(path)
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise ElfError(f"{path}: can't be written: {error.strerror}") from error

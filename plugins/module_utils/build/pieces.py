@@ -202,8 +202,20 @@ def _find(relocs: list[e.Reloc], offset: int) -> int:
 
 def _follows(name: str) -> bool:
     """Whether a section points at every instruction or call, and so says nothing about where chunks start."""
-    return name.startswith((".orc_unwind", ".return_sites", ".retpoline_sites", ".call_sites", ".smp_locks",
-                            ".discard", ".parainstructions", "__ex_table", "__jump_table", "__bug_table"))
+    return name.startswith(
+        (
+            ".orc_unwind",
+            ".return_sites",
+            ".retpoline_sites",
+            ".call_sites",
+            ".smp_locks",
+            ".discard",
+            ".parainstructions",
+            "__ex_table",
+            "__jump_table",
+            "__bug_table",
+        )
+    )
 
 
 def _rank(symbol: e.Symbol) -> tuple[bool, bool, int]:

@@ -27,7 +27,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
     DYNAMIC_DEBUG,
     KEYED,
     READ_AT_BOOT,
-    REGISTERED,
     TABLES,
     Entries,
     Entry,
@@ -73,9 +72,7 @@ class Selection:
         cold = [
             piece
             for piece in self._parts
-            if piece.kind is Kind.FUNCTION
-            and _FAMILY.search(piece.name)
-            and _FAMILY.sub("", piece.name) in families
+            if piece.kind is Kind.FUNCTION and _FAMILY.search(piece.name) and _FAMILY.sub("", piece.name) in families
         ]
         included = self._close([*changed, *new, *cold])
         self._check_tables()
@@ -91,9 +88,7 @@ class Selection:
 
     def _note(self, changed: list[Piece], new: list[Piece], included: list[Piece], result: ObjectDiff) -> None:
         originals = {before.name: piece for piece in changed if (before := self._pairs.original(piece))}
-        self._plan.functions = [
-            (function, self._symbols[id(originals[function.name])]) for function in result.changed
-        ]
+        self._plan.functions = [(function, self._symbols[id(originals[function.name])]) for function in result.changed]
         for piece in [*new, *included]:
             symbol = piece.symbol
             if symbol and symbol.bind != e.STB_LOCAL and self._pairs.original(piece) is None:
@@ -149,15 +144,11 @@ class Selection:
     # Laying them out.
 
     def _place(self, piece: Piece) -> None:
-        if piece.section.name.startswith(tuple(REGISTERED)) and not piece.section.name.startswith(
-            ".static_call.text"
-        ):
-            return  # refused elsewhere
         source = piece.section
         size = piece.end - piece.start
         data = b"" if source.type == e.SHT_NOBITS else piece.data
         flags = source.flags & (e.SHF_WRITE | e.SHF_ALLOC | e.SHF_EXECINSTR)
-        align = source.align if not piece.start else min(source.align, piece.start & -piece.start)
+        align = _alignment(source, piece.start)
         section = e.Section(_output_name(piece), source.type, flags, max(align, 1), 0, data, size)
         self._sections[id(piece)] = section
         self._plan.sections.append(section)
@@ -171,19 +162,17 @@ class Selection:
         self._plan.symbols.append(symbol)
 
     def _relocate(self, piece: Piece) -> None:
-        section = self._sections.get(id(piece))
-        if section is None:
-            return
         for reloc in self._parts.relocs(piece):
             made = self._reloc(piece, piece.section, reloc, piece.start)
             if made is not None:
-                section.relocs.append(made)
+                self._sections[id(piece)].relocs.append(made)
 
     def _place_entry(self, entry: Entry) -> None:
         assert entry.owner is not None, "only entries with an owner are looked up"
         flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
         data = entry.data
-        section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, entry.section.align, 0, data, len(data))
+        align = _alignment(entry.section, len(data))
+        section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
         self._plan.sections.append(section)
         for reloc in entry.relocs:
             made = self._reloc(entry.owner, entry.section, reloc, entry.start)
@@ -193,9 +182,8 @@ class Selection:
             whole, start, end = entry.companion
             data = whole.data[start:end]
             flags = whole.flags & e.SHF_ALLOC
-            self._plan.sections.append(
-                e.Section(whole.name, e.SHT_PROGBITS, flags, whole.align, 0, data, len(data))
-            )
+            align = _alignment(whole, len(data))
+            self._plan.sections.append(e.Section(whole.name, e.SHT_PROGBITS, flags, align, 0, data, len(data)))
 
     def _reloc(self, piece: Piece, source: e.Section, reloc: e.Reloc, start: int) -> e.Reloc | None:
         """The relocation as the patch module has it; None if it was refused."""
@@ -286,6 +274,11 @@ class Selection:
             self._outside[outside] = symbol
             self._plan.outside.append((symbol, outside))
         return self._outside[outside]
+
+
+def _alignment(section: e.Section, offset: int) -> int:
+    """How a part of a section is aligned that begins at *offset*; entries of that size stay without gaps."""
+    return min(section.align, offset & -offset) if offset else section.align
 
 
 def is_branch_field(section: e.Section, reloc: e.Reloc) -> bool:

@@ -22,7 +22,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Parts, Piece
 
 ORC_IP, ORC = ".orc_unwind_ip", ".orc_unwind"
-FENTRY = ("__mcount_loc", "__patchable_function_entries")
+FENTRY = "__mcount_loc"
 DYNAMIC_DEBUG = "__dyndbg"
 KEYED = ("__jump_table", ".static_call_sites")
 
@@ -51,16 +51,17 @@ TABLES = {
     ".retpoline_sites": Table(1),
     ".call_sites": Table(1),
     ORC_IP: Table(1),
-    FENTRY[0]: Table(1),
-    FENTRY[1]: Table(1),
+    FENTRY: Table(1),
 }
 
 # What the patch module does without: lists that the build system or the boot reads, marks that forbid
-# (a function that is not sealed can be called all the same), and what the original goes on providing.
+# (a function that is not sealed can be called all the same), and what the original goes on providing. On x86
+# the patchable function entries are the padding before functions, which notrace ones have too.
 DROPPED = (
     ".discard",
     ".ibt_endbr_seal",
     ".cfi_sites",
+    "__patchable_function_entries",
     ".orc_header",
     ".comment",
     ".note",
@@ -87,8 +88,17 @@ REGISTERED = {
 }
 
 # Tables that the kernel reads of itself only, so that an entry may be left out.
-READ_AT_BOOT = ("___ksymtab", "__ksymtab", ".export_symbol", ".initcall", "_kprobe_blacklist",
-                "_error_injection_whitelist", "__kcrctab", "__param", ".con_initcall")
+READ_AT_BOOT = (
+    "___ksymtab",
+    "__ksymtab",
+    ".export_symbol",
+    ".initcall",
+    "_kprobe_blacklist",
+    "_error_injection_whitelist",
+    "__kcrctab",
+    "__param",
+    ".con_initcall",
+)
 
 
 class Where(Enum):
@@ -161,7 +171,7 @@ class Entries:
 
     def traceable(self, piece: Piece) -> bool:
         """Whether ftrace can redirect the function: it begins with a call that the kernel knows of."""
-        return any(entry.section.name in FENTRY for entry in self.of(piece))
+        return any(entry.section.name == FENTRY for entry in self.of(piece))
 
 
 def is_dropped(section: e.Section) -> bool:

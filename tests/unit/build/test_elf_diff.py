@@ -1,0 +1,179 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which functions count as changed. A wrong answer replaces too much, or leaves the bug in."""
+
+from __future__ import annotations
+
+import pytest
+from object_files import Pair
+
+BASE = """
+static int secret = 5;
+static noinline int helper(int x) { return hidden("helper %d", x) + secret; }
+int first(int x) { exported("first %d", x); return helper(x) * 3; }
+int second(int x) { exported("second %d", x); return helper(x) + 7; }
+"""
+
+
+def names(items: list) -> list[str]:
+    return sorted(item.name for item in items)
+
+
+def test_the_same_source_twice_differs_in_nothing(pair: Pair) -> None:
+    diff = pair.diff(BASE, BASE)
+    assert not diff.changed
+    assert not diff.added_functions
+    assert not diff.refusals
+
+
+def test_one_changed_function(pair: Pair) -> None:
+    diff = pair.diff(BASE, BASE.replace("* 3", "* 4"))
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert diff.changed[0].sympos == 0
+    assert diff.changed[0].reason == "its code changed"
+
+
+def test_a_changed_string_changes_its_function_only(pair: Pair) -> None:
+    diff = pair.diff(BASE, BASE.replace("second %d", "SECOND %d"))
+    assert names(diff.changed) == ["second"]
+    assert "refers to" in diff.changed[0].reason
+
+
+def test_a_string_more_does_not_change_those_behind_it(pair: Pair) -> None:
+    after = BASE.replace('exported("first %d", x);', 'exported("first %d", x); exported("more");')
+    assert names(pair.diff(BASE, after).changed) == ["first"]
+
+
+def test_a_new_static_helper(pair: Pair) -> None:
+    after = BASE.replace("int first", "static noinline int extra(int x) { return x ^ secret; }\nint first").replace(
+        "* 3", "* extra(x)"
+    )
+    diff = pair.diff(BASE, after)
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert names(diff.added_functions) == ["extra"]
+
+
+def test_a_removed_function(pair: Pair) -> None:
+    before = BASE + "int third(int x) { return hidden(0, x); }"
+    diff = pair.diff(before, BASE)
+    assert diff.removed == ["third"]
+    assert not diff.changed
+
+
+def test_a_warning_on_another_line_is_no_change(pair: Pair) -> None:
+    before = "int first(int x) { if (x) WARN(); return 1; }"
+    assert not pair.diff(before, "\n\n" + before).changed
+
+
+def test_another_warning_is_a_change(pair: Pair) -> None:
+    before = "int first(int x) { if (x) { WARN(); } return 1; }"
+    diff = pair.diff(before, before.replace("WARN();", '{\n#line 1 "other.c"\nWARN(); }'))
+    assert names(diff.changed) == ["first"]
+    assert "__bug_table" in diff.changed[0].reason
+
+
+COUNTERS = """
+int first(int x) { static int count; return exported("a", count += x); }
+int second(int x) { static int count; return exported("b", count -= x); }
+"""
+
+
+def test_numbered_statics_are_told_by_their_use(pair: Pair) -> None:
+    """A new static in front renumbers all that follow."""
+    after = "int zero(int x) { static int count; return exported(0, count ^= x); }\n" + COUNTERS
+    diff = pair.diff(COUNTERS, after)
+    assert not diff.refusals
+    assert not diff.changed
+    assert names(diff.added_functions) == ["zero"]
+    assert len(diff.added_data) == 1
+
+
+def test_a_new_static_before_one_of_the_same_name(pair: Pair) -> None:
+    """The old state stays with the old use, and not with the first."""
+    before = 'int first(int x) { { static int n; exported("old", n += x); } return 0; }'
+    after = before.replace("{ {", '{ { static int n; exported("new", n += x); } {')
+    diff = pair.diff(before, after)
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert len(diff.added_data) == 1
+    emitted, path = pair.emit(diff)
+    assert emitted.functions[0].name == "first"
+
+
+def test_function_names_are_told_by_content(pair: Pair) -> None:
+    before = "int first(int x) { return exported(__func__, x); } int second(int x) { return exported(__func__); }"
+    diff = pair.diff(before, "int zero(int x) { return exported(__func__, 2); }\n" + before)
+    assert not diff.changed
+    assert not diff.refusals
+
+
+COLD = """
+extern cold int complain(const char *why, ...);
+int first(int x) { if (x > 5) { complain("big"); complain("x", x); } return exported("f", x); }
+int complain(const char *why, ...) { return hidden(why); }
+"""
+
+
+def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
+    diff = pair.diff(COLD, COLD.replace('"big"', '"huge"'), None, "-freorder-blocks-and-partition")
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert diff.changed[0].reason == "its .cold part changed"
+    _, path = pair.emit(diff)
+    assert b"first.cold" in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what", "reason"),
+    [
+        ("int table[2] = {1, 2};", "int table[2] = {1, 3};", "table", "initial value"),
+        ("const int table[2] = {1, 2};", "const int table[2] = {1, 3};", "table", "initial value"),
+        ("int table[2];", "int table[3];", "table", "initial value"),
+        ("int __init boot(int x) { return x; }", "int __init boot(int x) { return -x; }", "boot", "__init"),
+        ("", "int __init boot(int x) { return x; }", "boot", "boot only"),
+        ("int notrace fast(int x) { return x; }", "int notrace fast(int x) { return -x; }", "fast", "__fentry__"),
+        (
+            "int __attribute__((weak)) soft(int x) { return x; }",
+            "int __attribute__((weak)) soft(int x) { return -x; }",
+            "soft",
+            "weak",
+        ),
+        (
+            "",
+            'int counter __attribute__((section(".data..percpu"))); int get(void) { return counter; }',
+            "counter",
+            "per-cpu",
+        ),
+        ("", 'int param __attribute__((section("__param"), used)) = 3;', "param", "parameter"),
+        ("", 'int tp __attribute__((section("__tracepoints"), used)) = 3;', "tp", "tracepoint"),
+        ("", 'int key __attribute__((section("___ksymtab+key"), used)) = 3;', "key", "export"),
+    ],
+)
+def test_what_is_refused(pair: Pair, before: str, after: str, what: str, reason: str) -> None:
+    diff = pair.diff(BASE + before, BASE + after)
+    assert diff.plan is None
+    assert [refusal.function for refusal in diff.refusals] == [what]
+    assert reason in diff.refusals[0].reason
+    assert diff.refusals[0].file == "kernel/demo.c"
+
+
+def test_all_refusals_come_at_once(pair: Pair) -> None:
+    before = BASE + "int table = 1; int notrace fast(int x) { return x; }"
+    after = before.replace("table = 1", "table = 2").replace("return x; }", "return -x; }")
+    assert names_of(pair.diff(before, after).refusals) == ["fast", "table"]
+
+
+def names_of(refusals: list) -> list[str]:
+    return sorted(refusal.function for refusal in refusals)
+
+
+def test_a_static_branch_on_a_key_of_a_module_is_refused(pair: Pair) -> None:
+    before = "int key[4]; int first(int x) { return STATIC_BRANCH(&key) + x; }"
+    after = before.replace("+ x", "- x")
+    assert not pair.diff(before, after).refusals
+    (refusal,) = pair.diff(before, after, "demo").refusals
+    assert refusal.function == "first"
+    assert "key" in refusal.reason
