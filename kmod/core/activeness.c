@@ -50,7 +50,7 @@ static bool must_be_left(struct kpatch_check *check, const struct task_struct *t
 	}
 	/* What the patch brings along may have been reached by a tail call. */
 	if (!check->enable && task != check->caller && within_module(address, owner)) {
-		check->function = "a function that the patch added";
+		check->function = "an added function";
 		check->object = owner->name;
 		return true;
 	}

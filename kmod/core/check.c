@@ -51,10 +51,11 @@ static int check_funcs(const struct kpatch_patch *patch, const struct kpatch_obj
 			return malformed(patch, "a function has no proper name in",
 					 kpatch_object_name(object));
 		if (!within_module((unsigned long)func->new_func, patch->owner))
-			return malformed(patch, "not in the module: the replacement of", func->name);
+			return malformed(patch, "not in the module: the replacement of",
+					 func->name);
 		for (other = object->funcs; other < func; other++)
 			if (other->sympos == func->sympos && !strcmp(other->name, func->name))
-				return malformed(patch, "twice: function", func->name);
+				return malformed(patch, "given twice: function", func->name);
 	}
 	return 0;
 }
@@ -114,7 +115,7 @@ int kpatch_check_patch(const struct kpatch_patch *patch)
 	if (err)
 		return err;
 	if (!patch->nr_objects || !patch->objects)
-		return malformed(patch, "no object", "");
+		return malformed(patch, "there is", "no object");
 	for (i = 0; i < patch->nr_objects; i++) {
 		err = check_object(patch, &patch->objects[i]);
 		if (err)

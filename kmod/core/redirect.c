@@ -79,7 +79,7 @@ clear_filter:
 free:
 	kfree(site);
 	if (err == -EBUSY)
-		kpatch_refuse("function %s is redirected by someone else, such as a kernel livepatch",
+		kpatch_refuse("function %s is redirected by someone else, maybe a livepatch",
 			      name);
 	else
 		kpatch_refuse("function %s can't be redirected: ftrace says %d", name, err);
