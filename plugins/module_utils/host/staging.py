@@ -75,12 +75,8 @@ class Staging:
         """Put the checked .ko *image* and its manifest under temporary names."""
         module = manifest["module"]
         self.prepare()
-        try:
-            _write_new(self._new(module, ".ko"), image)
-            _write_new(self._new(module, ".json"), manifests.dump(manifest).encode())
-        except HostError:
-            self.discard(module)
-            raise
+        _write_new(self._new(module, ".ko"), image)
+        _write_new(self._new(module, ".json"), manifests.dump(manifest).encode())
 
     def publish(self, module: str) -> None:
         """Give the artifact under temporary names its own ones; the manifest comes last."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,6 +106,23 @@ def test_it_says_so_if_the_old_build_can_not_come_back(ready: Any) -> None:
     ready.refuse["load", "SRC2"] = [errno.EINVAL]
     with pytest.raises(HostError, match="could not be made as it was"):
         ready.transition("kpatch_a", "enabled", *ready.artifact("a", "2")).reach()
+
+
+def test_only_what_ran_before_is_put_back(ready: Any) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a", "1")).reach()
+    manifest, src = ready.artifact("a", "3")
+    (ready.root / STAGED / "kpatch_a.ko").write_bytes(src.read_bytes())
+    (ready.root / STAGED / "kpatch_a.json").write_text(json.dumps(manifest))
+    ready.refuse["load", "SRC2"] = [errno.EINVAL]
+    with pytest.raises(HostError, match="not the one that ran before"):
+        ready.transition("kpatch_a", "enabled", *ready.artifact("a", "2")).reach()
+
+
+def test_removing_removes_what_an_interrupted_run_left(ready: Any) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
+    (ready.root / STAGED / ".kpatch_a.ko.new").write_bytes(b"half")
+    ready.transition("kpatch_a", "absent").reach()
+    assert sorted(path.name for path in (ready.root / STAGED).iterdir()) == ["kpatch.json", "kpatch.ko"]
 
 
 def test_busy_names_the_task_and_the_function(ready: Any) -> None:
@@ -242,12 +261,20 @@ def test_a_foreign_redirection_is_not_waited_for(ready: Any) -> None:
     refused(ready, "foreign-patch", "kpatch_a", "enabled", *artifact, timeout=5)
 
 
-def test_no_space(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        f_flag, f_bavail, f_frsize, f_files, f_favail = 0, 1, 4096, 100, 100
-
-    monkeypatch.setattr("os.statvfs", lambda path: Full)
-    assert "4096 bytes are free" in refused(ready, "no-space", "kpatch_a", "enabled", *ready.artifact("a"))
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        ({"f_bavail": 1}, "no-space", "4096 bytes are free"),
+        ({"f_favail": 0}, "no-space", "inodes"),
+        ({"f_flag": 1}, "read-only", "mount it read-write"),
+    ],
+)
+def test_no_room(ready: Any, monkeypatch: pytest.MonkeyPatch, status: dict[str, int], reason: str, words: str) -> None:
+    plenty = {"f_flag": 0, "f_bavail": 1000, "f_frsize": 4096, "f_files": 100, "f_favail": 100}
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(**{**plenty, **status}))
+    assert words in refused(ready, reason, "kpatch_a", "enabled", *ready.artifact("a"))
+    with pytest.raises(HostError, match=words):
+        ready.transition("kpatch_a", "enabled", *ready.artifact("a")).foresee()
 
 
 def test_space_that_runs_out_leaves_no_half_file(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
