@@ -100,7 +100,8 @@ class Correlation:
 
     def _leftovers(self) -> None:
         """Data that no function uses, or only functions that changed their name: a single one of its name."""
-        left, right = defaultdict(list), defaultdict(list)
+        left: dict[str, list[Piece]] = defaultdict(list)
+        right: dict[str, list[Piece]] = defaultdict(list)
         for side, parts, known in (
             (left, self._original, self._patcheds),
             (right, self._patched, self._originals),

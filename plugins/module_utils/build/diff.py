@@ -74,12 +74,11 @@ class _Differ:
         ]
         self.check_data()
         self.check_registered()
-        for piece, reason in changed.items():
-            self.accept(piece, reason)
+        accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
         for piece in new:
             self.accept_new(piece)
         selection = Selection(self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver)
-        plan = selection.plan(changed, new, self.result)
+        plan = selection.plan(accepted, new, self.result)
         self.result.refusals = sorted(set(self.result.refusals), key=str)
         self.result.plan = None if self.result.refusals else plan
         return self.result
@@ -114,38 +113,39 @@ class _Differ:
             and not is_dropped(piece.section)
         ]
 
-    def accept(self, piece: Piece, reason: str) -> None:
-        """Check that a changed function can be replaced in the running kernel."""
+    def accept(self, piece: Piece, reason: str) -> bool:
+        """Whether a changed function can be replaced in the running kernel; says so, one way or the other."""
         before = self.pairs.original(piece)
         assert before is not None, "a changed function has an original"
         symbol = before.symbol
         if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith((".init", ".exit")):
             kind = "__exit" if before.section.name.startswith(".exit") else "__init"
             self.refuse(piece.name, f"it is {kind} code, which a running kernel has left behind; leave it as it is")
-            return
+            return False
         if symbol is not None and symbol.bind == e.STB_WEAK:
             self.refuse(
                 piece.name, "it is a weak function that another one may override; patch the one that overrides it"
             )
-            return
+            return False
         if not self.entries[0].traceable(before):
             self.refuse(
                 piece.name,
                 f"{reason}, but it has no call to __fentry__ (notrace, noinstr or assembly), so that ftrace can't "
                 "redirect it; patch the functions that call it",
             )
-            return
+            return False
         try:
             sympos = self.resolver.sympos(before)
         except AmbiguousError as error:
             self.refuse(piece.name, f"can't tell which function to replace: {error}")
-            return
+            return False
         if sympos is None:
             self.refuse(
                 piece.name, f"{self.context.object} has no symbol of this name; build from the source it was made of"
             )
-            return
+            return False
         self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason))
+        return True
 
     def accept_new(self, piece: Piece) -> None:
         """Note a function that the patch brings along."""

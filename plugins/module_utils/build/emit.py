@@ -25,6 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     RefusedError,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Outside, Plan, Where
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.stubs import share_calls
 
 ALIAS = "__kpatch_new_"
 PLACE = "__kpatch_place_"
@@ -40,6 +41,7 @@ def emit(diffs: Iterable[ObjectDiff], out: Path) -> EmittedObject:
         raise RefusedError(refusals)
     emitter = _Emitter([diff.plan for diff in diffs if diff.plan is not None])
     emitter.work()
+    share_calls(emitter.elf, KLP_SYMBOL)
     for diff in diffs:
         emitter.result.added += diff.added_functions
     write(emitter.elf, out)

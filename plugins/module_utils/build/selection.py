@@ -199,8 +199,8 @@ class Selection:
         if found is not None:
             before = self._pairs.original(found)
             assert before is not None, "what has no original goes in"
-            symbol = found.symbol
-            addend -= symbol.value - found.start if symbol else 0
+            known = found.symbol
+            addend -= known.value - found.start if known else 0
         return e.Reloc(offset, reloc.type, self._undefined(outside, target.symbol), addend)
 
     def _stays(self, source: e.Section, reloc: e.Reloc, target: Target) -> bool:

@@ -136,6 +136,20 @@ def test_a_call_of_a_changed_function_is_to_the_new_one(pair: Pair) -> None:
 DOUBLE = "static noinline int same(int x) { return hidden(NAME, x); } int user_NUMBER(int x) { return same(x) + 1; }"
 
 
+def test_repeated_calls_share_one_relocation(pair: Pair) -> None:
+    """Each livepatch relocation costs a walk through all symbols of the kernel."""
+    before = "int first(int x) { hidden(0, x); hidden(0, 1); return hidden(0, 2) + 1; }"
+    _, path = pair.finished(pair.diff(before, before.replace("+ 1", "+ 2")))
+    elf = e.read(path)
+    text = next(section for section in elf.sections if section.name == ".text")
+    (jump,) = text.livepatch[".klp.rela.vmlinux.text"]
+    assert text.data[jump.offset - 1] == 0xE9
+    stub = next(symbol for symbol in elf.symbols if symbol.name == "kpatch_call.hidden")
+    assert jump.offset == stub.value + 1
+    calls = [reloc for reloc in text.relocs if reloc.symbol.value + reloc.addend + 4 == stub.value]
+    assert len([reloc for reloc in calls if reloc.symbol.section is text]) == 3
+
+
 def test_sympos_of_the_second_of_a_name(pair: Pair) -> None:
     """The object file's own local names tell its group from the others of that basename."""
     first = DOUBLE.replace("NAME", '"one"').replace("NUMBER", "1") + "static int only_one; int *p1 = &only_one;"
