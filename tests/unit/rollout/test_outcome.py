@@ -1,0 +1,74 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host is judged by what its kernel says, whatever the tasks said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import outcome, plan
+from rollout_facts import LOST, look
+
+DONE = look("kpatch", "kpatch_fix")
+FAILED = {"failed": True, "reason": "busy", "msg": "task 1"}
+GONE = {"unreachable": True, "msg": "closed"}
+
+
+@pytest.fixture
+def made(order: plan.Order) -> dict[str, Any]:
+    return plan.make("id", order, {"h": look()}, False)
+
+
+@pytest.mark.parametrize(
+    ("results", "seen", "state"),
+    [
+        ([{}], DONE, "applied"),
+        ([{}], look("kpatch"), "apply-failed"),
+        ([FAILED], look("kpatch"), "apply-failed"),
+        ([FAILED], DONE, "apply-failed"),
+        ([{"failed": True, "results": [{}, FAILED]}], look("kpatch"), "apply-failed"),
+        ([GONE], DONE, "applied"),
+        ([GONE], look("kpatch"), "apply-failed"),
+        ([GONE], LOST, "lost"),
+        ([{}], look("kpatch", "kpatch_fix", boot_id="two"), "lost"),
+        ([{}], look("kpatch", "kpatch_fix", release="6.9"), "kernel-changed"),
+        ([{}], look("kpatch", "kpatch_fix", taint={"flags": "OEKD"}), "needs-check"),
+        ([{}], look("kpatch", "kpatch_fix", taint={"flags": "OEK"}), "applied"),
+    ],
+)
+def test_after(made: dict[str, Any], results: list[Any], seen: dict[str, Any], state: str) -> None:
+    assert outcome.after(made, "h", results, seen).state == state
+
+
+def test_switch_that_is_still_under_way_is_no_success(made: dict[str, Any]) -> None:
+    seen = look("kpatch", "kpatch_fix")
+    seen["host"]["patches"][0]["transition"] = True
+    assert outcome.after(made, "h", [], seen).state == "transitioning"
+
+
+def test_reason_is_that_of_the_item_that_failed(made: dict[str, Any]) -> None:
+    loop = {"failed": True, "msg": "One or more items failed", "results": [{"msg": "fine"}, FAILED]}
+    assert outcome.after(made, "h", [loop], look("kpatch")).reason.startswith("busy: task 1")
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (look(), None),
+        (DONE, "applied"),
+        (LOST, "lost"),
+        (look(boot_id="two"), "lost"),
+        (look(taint={"flags": "W"}), "needs-check"),
+    ],
+)
+def test_before(made: dict[str, Any], seen: dict[str, Any], state: str | None) -> None:
+    verdict = outcome.before(made, "h", seen)
+    assert (verdict and verdict.state) == state
+
+
+def test_check_mode_leaves_the_state_and_tells_what_would_be_done(made: dict[str, Any]) -> None:
+    verdict = outcome.foreseen(made, "h", [{"changed": True, "msg": "kpatch: absent -> loaded"}])
+    assert (verdict.state, verdict.reason) == ("absent", "would do: kpatch: absent -> loaded")
+    assert outcome.foreseen(made, "h", [FAILED]).state == "apply-failed"

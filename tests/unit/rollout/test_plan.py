@@ -1,0 +1,120 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which hosts a plan touches, in which batches, and what it refuses before anything is changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
+from hypothesis import given
+from hypothesis import strategies as st
+from rollout_facts import LOST, look, put
+
+SIZES = st.one_of(st.integers(1, 60), st.integers(1, 100).map(lambda share: f"{share}%"))
+
+
+@given(st.integers(0, 60), st.lists(SIZES, min_size=1, max_size=5))
+def test_every_host_is_in_exactly_one_batch_and_none_is_empty(count: int, sizes: list[Any]) -> None:
+    hosts = [f"h{number}" for number in range(count)]
+    batches = plan.split(hosts, sizes)
+    assert [host for batch in batches for host in batch] == hosts
+    assert all(batches)
+
+
+def test_canary_is_one_host_and_the_last_size_holds_for_the_rest() -> None:
+    hosts = list("abcdefg")
+    assert [len(batch) for batch in plan.split(hosts, [1, "50%"])] == [1, 3, 3]
+    assert [len(batch) for batch in plan.split(hosts, ["1", 2])] == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [-1], ["0%"], ["101%"], ["half"], [1.5], [None]])
+def test_sizes_that_are_none_are_refused(sizes: list[Any]) -> None:
+    with pytest.raises(FleetError, match="kpatch_batches"):
+        plan.split(["a"], sizes)
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (look(), "absent"),
+        (look("kpatch"), "staged"),
+        (look("kpatch", "kpatch_fix"), "applied"),
+        (look(release="6.9"), "needs-build"),
+        (look(build_id="bb"), "needs-build"),
+        (LOST, "lost"),
+        ({}, "lost"),
+    ],
+)
+def test_state_of_a_host(order: plan.Order, seen: dict[str, Any], state: str) -> None:
+    assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == state
+
+
+def test_only_hosts_to_be_changed_are_in_batches(order: plan.Order) -> None:
+    looks = {"done": look("kpatch", "kpatch_fix"), "old": look(release="6.9"), "lost": LOST, "new": look()}
+    assert plan.make("id", order, looks, False)["batches"] == [["new"]]
+
+
+def test_another_build_of_the_patch_is_not_taken_for_it(order: plan.Order) -> None:
+    seen = look("kpatch", "kpatch_fix")
+    seen["host"]["patches"][0]["srcversion"] = "other"
+    assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == "staged"
+
+
+def test_patch_that_was_built_with_another_consistency_is_not_what_was_asked_for(order: plan.Order) -> None:
+    asked = replace(order, patches=[{"name": "fix", "switch": "thread"}])
+    host = plan.make("id", asked, {"h": look()}, False)["hosts"]["h"]
+    assert (host["state"], "built with switch: kernel" in host["reason"]) == ("needs-build", True)
+
+
+def test_live_patch_of_the_kernels_own_on_our_function_keeps_us_away(order: plan.Order) -> None:
+    seen = look()
+    held = {"name": "vmlinux", "functions": [{"name": "fix_show"}]}
+    seen["host"]["livepatches"] = [{"module": "other", "objects": [held]}]
+    assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == "foreign-patch"
+
+
+def test_damaged_artifact_is_refused_when_the_plan_is_made(order: plan.Order, store: Path) -> None:
+    next(store.glob("*/fix/*/kpatch_fix.ko")).write_bytes(b"KO")
+    with pytest.raises(ManifestError, match="is not the artifact of its manifest"):
+        plan.make("id", order, {"h": look()}, False)
+
+
+def test_rollback_needs_no_artifact_and_leaves_the_core_to_a_patch_that_stays(tmp_path: Path) -> None:
+    off = plan.Order("absent", [{"name": "fix"}], tmp_path)
+    looks = {
+        "both": look("kpatch", "kpatch_fix", "kpatch_other"),
+        "gone": look("kpatch", "kpatch_other"),
+        "core": look("kpatch"),
+        "bare": look(),
+    }
+    states = {name: host["state"] for name, host in plan.make("id", off, looks, False)["hosts"].items()}
+    assert states == {"both": "applied", "gone": "absent", "core": "staged", "bare": "absent"}
+
+
+def test_new_build_in_the_store_is_noticed(order: plan.Order, store: Path) -> None:
+    made = plan.make("id", order, {"h": look()}, False)
+    assert plan.changed_artifacts(made) == []
+    put(store, "fix", input_sha256="2" * 64)
+    assert plan.changed_artifacts(made) == ["6.1.0-1/fix"]
+
+
+def test_plan_is_read_back_as_it_was_written_and_not_made_twice(order: plan.Order, tmp_path: Path) -> None:
+    made = plan.make("one", order, {"h": look()}, False)
+    directory = plan.create(tmp_path, "one", check=False)
+    plan.write(directory, made)
+    assert plan.load(directory) == made
+    with pytest.raises(FleetError, match="there was a rollout of that name"):
+        plan.create(tmp_path, "one", check=False)
+
+
+@pytest.mark.parametrize("identity", ["", "..", "../a", "a b", "a/b", "-a"])
+def test_names_that_can_not_be_a_rollouts(tmp_path: Path, identity: str) -> None:
+    with pytest.raises(FleetError, match="kpatch_rollout_id"):
+        plan.create(tmp_path, identity, check=False)
