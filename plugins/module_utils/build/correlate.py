@@ -14,12 +14,12 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from difflib import SequenceMatcher
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.elf import SHF_WRITE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import DYNAMIC_DEBUG
 
 _NUMBER = re.compile(r"\.\d+$")
 _UNIQUE = re.compile(r"(__UNIQUE_ID_\w*?)\d+$")
-_FUNCTION_NAMES = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
 
 
 def stem(name: str) -> str:
@@ -28,12 +28,16 @@ def stem(name: str) -> str:
 
 
 def is_copied(piece: Piece) -> bool:
-    """Whether each module has its own: nobody compares the address, and what counts is what it contains."""
+    """Whether each module has its own: nobody compares the address, and what counts is what it contains.
+
+    That includes constants of functions: __func__, __msg of NL_SET_ERR_MSG(), tables.
+    """
     if piece.kind in (Kind.STRING, Kind.CONSTANT, Kind.CHUNK):
         return True
     if piece.kind is not Kind.DATA:
         return False
-    return stem(piece.name) in _FUNCTION_NAMES or piece.section.name == DYNAMIC_DEBUG
+    constant = not piece.section.flags & SHF_WRITE and piece.section.name.startswith(".rodata")
+    return (constant and stem(piece.name) != piece.name) or piece.section.name == DYNAMIC_DEBUG
 
 
 class Correlation:

@@ -110,6 +110,18 @@ def test_function_names_are_told_by_content(pair: Pair) -> None:
     assert not diff.refusals
 
 
+def test_a_constant_of_a_function_belongs_to_it(pair: Pair) -> None:
+    """A message more renumbers the others; one that changed changes its function."""
+    before = """
+int first(int x) { static const char msg[] = "one"; return exported(msg, x); }
+int second(int x) { static const char msg[] = "two"; return exported(msg, x); }
+"""
+    diff = pair.diff(before, before.replace("two", "three") + before.replace("first", "f").replace("second", "s"))
+    assert not diff.refusals
+    assert names(diff.changed) == ["second"]
+    assert not diff.added_data
+
+
 COLD = """
 extern cold int complain(const char *why, ...);
 int first(int x) { if (x > 5) { complain("big"); complain("x", x); } return exported("f", x); }
