@@ -1,0 +1,75 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lab with one machine for each kernel series in SERIES; every test begins there with the core module alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import headers
+import pytest
+import yaml
+from host import Host
+
+SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
+CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.fleet")
+LAB = "kernel-tests"
+
+
+def _lab(state: str) -> None:
+    hosts = [{"name": _machine(series), "kernel": series} for series in SERIES]
+    variables = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "kpatch_cache": str(CACHE)}
+    command = ["ansible-playbook", "-i", "localhost,", "kpatch.fleet.lab", "-e", json.dumps(variables)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _machine(series: str) -> str:
+    return "kernel-" + series.replace(".", "-")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[dict[str, dict[str, object]]]:
+    """The machines as their inventory has them; they go away with the last test."""
+    # A machine that an earlier run may have broken is not one to begin with.
+    _lab("absent")
+    try:
+        _lab("present")
+        inventory = yaml.safe_load((CACHE / "lab" / LAB / "inventory.yml").read_text(encoding="utf-8"))
+        yield inventory["all"]["children"]["kpatch_fleet"]["hosts"]
+    finally:
+        _lab("absent")
+
+
+@pytest.fixture(scope="session", params=SERIES)
+def machine(
+    request: pytest.FixtureRequest, lab: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+) -> Host:
+    """The booted kernel of one series, with the modules that were compiled for it."""
+    name = _machine(request.param)
+    host = Host(name, lab[name], tmp_path_factory.mktemp("ssh"))
+    release, version = host.run("uname -r; uname -v").splitlines()
+    host.send(headers.modules(release, version, CACHE, tmp_path_factory.mktemp("kmod")))
+    host.complaints()
+    return host
+
+
+@pytest.fixture
+def host(machine: Host) -> Iterator[Host]:
+    """The kernel with the core module and nothing else; afterwards it must have had nothing to complain of."""
+    machine.load("kpatch")
+    yield machine
+    machine.clean()
+    assert machine.complaints() == ""
+
+
+@pytest.fixture
+def target(host: Host) -> Host:
+    """The same, with the target module loaded."""
+    host.load("kpt_target")
+    return host

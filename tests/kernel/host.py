@@ -1,0 +1,125 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One booted kernel: run a shell script in it, load and unload modules, read what the core module says."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+CORE = "/sys/kernel/kpatch"
+_DIRECTORY = "/run/kpt"
+_TIMEOUT = 180
+
+# Whatever a test left: sleepers, patches, the kernel's own live patches, the target; the newest module first.
+_CLEAN = f"""
+pkill -x kpt-reader
+for file in {CORE}/patches/*/enabled; do
+    for attempt in 1 2 3; do [ ! -e $file ] || echo 0 > $file && break; sleep 1; done
+done
+for patch in /sys/kernel/livepatch/kpt_*; do
+    [ -e $patch ] || continue
+    echo 0 > $patch/enabled
+    for attempt in $(seq 100); do [ -e $patch ] || break; sleep 0.2; done
+done
+for attempt in 1 2 3; do
+    for module in $(sed -n 's/^\\(kpt_[a-z]*\\) .*/\\1/p' /proc/modules) kpatch; do rmmod $module; done
+    grep -qE '^(kpt_|kpatch )' /proc/modules || break
+done 2> /dev/null
+! grep -E '^(kpt_|kpatch )' /proc/modules
+"""
+
+# What the kernel says when something broke.
+_COMPLAINTS = r"BUG:|WARNING:|Oops|general protection|unable to handle|Call Trace|kobject: |refcount_t|sysfs: cannot"
+
+
+class Host:
+    """A machine of the lab, by its entry in the lab's inventory."""
+
+    def __init__(self, name: str, entry: dict[str, Any], control: Path) -> None:
+        self.name = name
+        self._ssh = [
+            *("ssh", "-F", "none", "-p", str(entry["ansible_port"]), "-i", entry["ansible_ssh_private_key_file"]),
+            *shlex.split(entry.get("ansible_ssh_common_args", "")),
+            # One login for all: each costs an emulated machine a second.
+            *("-o", "ControlMaster=auto", "-o", f"ControlPath={control}/%C", "-o", "ControlPersist=120"),
+            *("-l", entry["ansible_user"], entry["ansible_host"]),
+        ]
+
+    def script(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script; it may fail."""
+        return subprocess.run(
+            [*self._ssh, "sh"], input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+
+    def run(self, text: str) -> str:
+        """What a shell script prints; it must not fail."""
+        done = self.script(text)
+        assert done.returncode == 0, f"{self.name}: {text}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def send(self, files: Iterable[Path]) -> None:
+        """Bring the modules."""
+        self.run(f"mkdir -p {_DIRECTORY}")
+        archive = ["tar", "-c"]
+        for file in files:
+            archive += ["-C", str(file.parent), file.name]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as producer:
+            subprocess.run([*self._ssh, f"tar -x -C {_DIRECTORY}"], stdin=producer.stdout, timeout=_TIMEOUT, check=True)
+
+    def clean(self) -> None:
+        """Take away whatever a test has loaded."""
+        self.run(_CLEAN)
+
+    def complaints(self) -> str:
+        """What the kernel complained of since the last call; it forgets its log."""
+        return self.run(
+            f"dmesg --read-clear > {_DIRECTORY}/log; grep -E {shlex.quote(_COMPLAINTS)} {_DIRECTORY}/log; :"
+        )
+
+    def load(self, module: str, *parameters: str) -> None:
+        """Load a module; it must not be refused."""
+        self.run(f"insmod {_DIRECTORY}/{module}.ko {' '.join(parameters)}")
+
+    def refused(self, module: str, *parameters: str) -> str:
+        """Load a module that has to be refused, and leave nothing: the core module's line about it."""
+        done = self.script(f"insmod {_DIRECTORY}/{module}.ko {' '.join(parameters)}")
+        assert done.returncode != 0, f"{module} was not refused"
+        assert module not in self.run(f"cat /proc/modules; ls {CORE}/patches")
+        return self.refusal()
+
+    def unload(self, module: str) -> None:
+        """Unload a module; it must not be refused."""
+        self.run(f"rmmod {module}")
+
+    def set(self, module: str, value: int) -> bool:
+        """Enable or disable a patch; False if that was refused."""
+        return self.script(f"echo {value} > {CORE}/patches/{module}/enabled").returncode == 0
+
+    def refusal(self) -> str:
+        """Why the core module refused last."""
+        return self.run(f"cat {CORE}/refusal").rstrip("\n")
+
+    def read(self, path: str) -> str:
+        """A file; below the core module's directory unless it is absolute."""
+        return self.run(f"cat {path if path.startswith('/') else CORE + '/' + path}").rstrip("\n")
+
+    def target(self) -> dict[str, int]:
+        """What the functions of the target module return."""
+        lines = (line.split() for line in self.read("/proc/kpt_target").splitlines())
+        return {name: int(value) for name, value in lines}
+
+    def sleep_in_target(self) -> int:
+        """Leave a task, named kpt-reader, asleep in a function of the target module; its pid."""
+        pid = int(
+            self.run(
+                f"ln -sf $(command -v cat) {_DIRECTORY}/kpt-reader\n"
+                f"{_DIRECTORY}/kpt-reader /proc/kpt_sleep > {_DIRECTORY}/slept 2>&1 < /dev/null &\necho $!"
+            )
+        )
+        self.run(f"for i in $(seq 50); do grep -q ' S ' /proc/{pid}/stat && exit; sleep 0.1; done; exit 1")
+        return pid

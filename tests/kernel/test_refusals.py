@@ -1,0 +1,48 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Patches that must be refused at registration.
+
+If these fail, a wrong table becomes a jump to nowhere or the wrong function of a name is replaced; or a patch gets
+a weaker consistency than it asked for; or what was begun before the refusal stays behind.
+"""
+
+from __future__ import annotations
+
+import pytest
+from host import Host
+
+REFUSALS = {
+    "abi": "a patch module was built for abi 2, this core has 1",
+    "thread": "kpt_wrong: this core gives switch=kernel only",
+    "leave": "kpt_wrong: this core gives leave=function and leave=patched_set only",
+    "missing": "symbol kpt_no_such_function,0 is not in kpt_target",
+    "position": "symbol target_helper,2 is not in kpt_target",
+    "ambiguous": "symbol target_twin is in kpt_target more than once: its sympos must say which",
+    "notrace": "function target_notrace can't be redirected: its entry has no call to ftrace",
+    "twice": "kpt_wrong replaces function target_value twice",
+    "outside": "the tables of kpt_wrong are wrong: not in the module: the replacement of target_helper",
+    "object": "the tables of kpt_wrong are wrong: given twice: object kpt_target",
+    "nothing": "the tables of kpt_wrong are wrong: there is no object",
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_is_wrong_is_named_and_nothing_stays(target: Host, what: str) -> None:
+    before = target.target()
+    assert target.refused("kpt_wrong", f"what={what}") == REFUSALS[what]
+    assert target.target() == before
+    # What was redirected before the wrong one was met is not any more: another may have it.
+    target.load("kpt_wrong", "what=")
+    assert target.target()["value"] == 3
+
+
+def test_a_livepatch_and_ours_do_not_share_a_function(host: Host) -> None:
+    host.load("kpt_first")
+    assert host.script("insmod /run/kpt/kpt_livepatch.ko").returncode != 0
+    assert host.read("/proc/cmdline") == "this is kpt_first"
+    assert host.set("kpt_first", 0)
+    host.unload("kpt_first")
+    host.load("kpt_livepatch")
+    assert host.refused("kpt_first") == ("function cmdline_proc_show is redirected by someone else, maybe a livepatch")
+    assert host.read("/proc/cmdline") == "this is kpt_livepatch"
