@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A view of the kernel's source in which some files are replaced: real directories on the way to them, links for the rest.
+"""A view of the kernel's source in which some files are replaced: links, but for the directories on the way to them.
 
 A file that includes "internal.h" looks for it beside itself, so a replaced file needs its neighbours. Linking
 them takes a hundred links, copying the source a gigabyte.

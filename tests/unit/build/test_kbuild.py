@@ -1,0 +1,81 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kbuild's commands and Module.symvers. If this breaks, objects are compiled in another way than the kernel's were."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, overlay
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import identify, kbuild_package
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import parse_symvers
+
+COMMAND = (
+    "savedcmd_net/some/part.o := gcc-12 -Wp,-MMD,net/some/.part.o.d -I/tree/source/include -mfentry{module}"
+    " -DKBUILD_MODFILE='\"net/some/some-mod\"' -DKBUILD_MODNAME='\"some-mod\"' -c -o net/some/part.o"
+    " /tree/source/net/some/part.c {objtool}\n\nsource_net/some/part.o := x\n"
+)
+
+
+def unit(module: str = " -DMODULE", objtool: str = "; ./tools/objtool/objtool --orc net/some/part.o") -> kbuild.Unit:
+    return kbuild.parse_command("net/some/part.c", COMMAND.format(module=module, objtool=objtool))
+
+
+def test_command_tells_module_and_objtool() -> None:
+    found = unit()
+    assert found.object == "some_mod"
+    assert found.compiler[0] == "gcc-12"
+    assert found.compiler[-1] == "/tree/source/net/some/part.c"
+    assert found.objtool == ("./tools/objtool/objtool", "--orc", "net/some/part.o")
+    assert found.traced
+
+
+def test_built_in_objects_belong_to_vmlinux() -> None:
+    found = unit(module="", objtool="")
+    assert found.object == "vmlinux"
+    assert found.objtool == ()
+
+
+def test_replayed_command_has_another_output_and_no_dependencies() -> None:
+    command = list(kbuild._redirected(unit().compiler, Path("/out.o")))
+    assert command[command.index("-o") + 1] == "/out.o"
+    assert not any(word.startswith("-Wp,-MMD") for word in command)
+    assert len(command) == len(unit().compiler) - 1
+
+
+def test_overlay_shows_replaced_files_with_their_neighbours(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "fs/proc").mkdir(parents=True)
+    (source / "include").mkdir()
+    (source / "fs/proc/internal.h").write_text("#define ANSWER 42\n")
+    (source / "fs/top.h").write_text("#define TOP 1\n")
+    (source / "fs/proc/some.c").write_text("old\n")
+    (source / "fs/proc/other.c").write_text("other\n")
+    replaced = {"fs/proc/some.c": '#include "internal.h"\n#include "../top.h"\nint answer = ANSWER + TOP;\n'}
+    overlay.make(source, tmp_path / "view", replaced)
+    path = tmp_path / "view/fs/proc/some.c"
+    out = subprocess.run(["gcc", "-E", "-P", path], check=True, capture_output=True, text=True).stdout
+    assert out == "int answer = 42 + 1;\n"
+    assert (source / "fs/proc/some.c").read_text() == "old\n"
+    assert (tmp_path / "view/fs/proc/other.c").read_text() == "other\n"
+
+
+def test_symvers() -> None:
+    exports = parse_symvers("0x2a\tsome\tnet/8021q/a-b\tEXPORT_SYMBOL_GPL\tNS\n0x1\tother\tvmlinux\tEXPORT_SYMBOL\t\n")
+    assert exports["some"] == (exports["some"].__class__)(42, "a_b", "EXPORT_SYMBOL_GPL", "NS")
+    assert exports["other"].namespace == ""
+    with pytest.raises(ValueError, match="fewer than 4 fields"):
+        parse_symvers("0x2a some\n")
+
+
+def test_kernel_that_debian_did_not_build_is_named() -> None:
+    with pytest.raises(BuildError, match=r"6\.9\.0-own.*names no Debian package"):
+        identify("6.9.0-own", "#1 SMP Sat Jan 1 2026")
+    kernel = identify("6.12.117+deb12-cloud-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)")
+    assert kernel.version == "6.12.117-1~deb12u1"
+    assert kernel.source == "linux-source-6.12"
+    assert kbuild_package("a, linux-kbuild-6.12.117+deb12, b") == "linux-kbuild-6.12.117+deb12"
