@@ -93,6 +93,7 @@ class Parts:
             if symbol.section is not None:
                 self._symbols[id(symbol.section)].append(symbol)
         self._pieces: dict[int, list[Piece]] = {}
+        self._starts: dict[int, list[int]] = {}
         self._relocs: dict[int, list[e.Reloc]] = {}
         chunked = []
         for section in elf.sections:
@@ -141,8 +142,12 @@ class Parts:
     def _piece_at(self, section: e.Section, offset: int) -> Piece | None:
         """An address just behind a section, or before it, belongs to its last or first piece."""
         pieces = self._pieces.get(id(section), [])
-        starts = [piece.start for piece in pieces]
-        return pieces[max(0, bisect.bisect_right(starts, offset) - 1)] if pieces else None
+        if not pieces:
+            return None
+        starts = self._starts.get(id(section))
+        if starts is None or len(starts) != len(pieces):
+            starts = self._starts[id(section)] = [piece.start for piece in pieces]
+        return pieces[max(0, bisect.bisect_right(starts, offset) - 1)]
 
     def _bias(self, section: e.Section, reloc: e.Reloc) -> int:
         if section.code and reloc.type in (e.R_PC32, e.R_PLT32):
