@@ -28,7 +28,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.selection import Selection
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.selection import Selection, addresses_taken
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
     DYNAMIC_DEBUG,
     REGISTERED,
@@ -66,6 +66,7 @@ class _Differ:
     def diff(self) -> ObjectDiff:
         """The whole of it."""
         changed = self.changed_functions()
+        carried = self.carry_to_callers(changed)
         new = self.new_functions()
         self.result.removed = [
             piece.name
@@ -76,9 +77,11 @@ class _Differ:
         self.check_registered()
         accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
         for piece in new:
-            self.accept_new(piece)
+            self.note_added(piece, "new function")
+        for piece in carried:
+            self.note_added(piece, "it changed, and its callers are replaced with it")
         selection = Selection(self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver)
-        plan = selection.plan(accepted, new, self.result)
+        plan = selection.plan(accepted, [*new, *carried], self.result)
         self.result.refusals = sorted(set(self.result.refusals), key=str)
         self.result.plan = None if self.result.refusals else plan
         return self.result
@@ -100,6 +103,48 @@ class _Differ:
             elif parent is not None and (reason or not before) and self.pairs.original(parent):
                 changed.setdefault(parent, "its .cold part changed")
         return changed
+
+    def carry_to_callers(self, changed: dict[Piece, str]) -> list[Piece]:
+        """Take those out of *changed* that ftrace can't redirect but whose callers are all known, who replace them.
+
+        Such are static inline functions that were too big to be inlined: the kernel's `inline` implies notrace.
+        """
+        taken, carried, work = addresses_taken(self.original), [], list(changed)
+        for piece in work:
+            before = self.pairs.original(piece)
+            if before is None or id(before) in taken or not self._private(before):
+                continue
+            callers = self._callers(piece)
+            if not callers:
+                continue
+            carried.append(piece)
+            del changed[piece]
+            for caller in callers:
+                if caller not in changed and caller not in carried:
+                    changed[caller] = f"it calls {piece.name}, which changed and can't be redirected by itself"
+                    work.append(caller)
+        return carried
+
+    def _private(self, before: Piece) -> bool:
+        """Whether a function can't be redirected, nor called from other object files."""
+        symbol = before.symbol
+        known = symbol is not None and symbol.bind == e.STB_LOCAL
+        boot = before.section.name.startswith((".init", ".exit"))
+        return known and not boot and not self.entries[0].traceable(before)
+
+    def _callers(self, callee: Piece) -> list[Piece]:
+        """The functions that exist already and call *callee*; a call in a .cold part is its function's."""
+        by_name = {piece.name: piece for piece in self.patched if piece.kind is Kind.FUNCTION}
+        callers: list[Piece] = []
+        for piece in by_name.values():
+            function = by_name.get(_COLD.sub("", piece.name), piece)
+            known = self.pairs.original(function) is not None and not function.section.name.startswith(".init")
+            if not known or function is callee or function in callers:
+                continue
+            targets = (self.patched.target(piece.section, reloc) for reloc in self.patched.relocs(piece))
+            if any(target.piece is callee for target in targets):
+                callers.append(function)
+        return callers
 
     def new_functions(self) -> list[Piece]:
         """The functions that the original file does not have."""
@@ -147,9 +192,9 @@ class _Differ:
         self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason))
         return True
 
-    def accept_new(self, piece: Piece) -> None:
+    def note_added(self, piece: Piece, reason: str) -> None:
         """Note a function that the patch brings along."""
-        self.result.added_functions.append(Added(self.context.object, piece.name, "new function"))
+        self.result.added_functions.append(Added(self.context.object, piece.name, reason))
 
     def check_data(self) -> None:
         """Data that exists can't be initialised anew: it is in use."""

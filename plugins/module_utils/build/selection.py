@@ -55,7 +55,7 @@ class Selection:
         self._context, self._pairs, self._resolver = context, pairs, resolver
         self._original, self._parts = parts
         self._entries = entries[1]
-        self._taken = _addresses_taken(self._original)
+        self._taken = addresses_taken(self._original)
         self._plan = Plan(context)
         self._included: set[int] = set()
         self._changed: set[int] = set()
@@ -299,7 +299,7 @@ def _output_name(piece: Piece) -> str:
     return ".rodata.str" if piece.kind is Kind.STRING else ".rodata"
 
 
-def _addresses_taken(parts: Parts) -> set[int]:
+def addresses_taken(parts: Parts) -> set[int]:
     """The functions whose address somebody holds, who then may compare it or call through it."""
     taken = set()
     for section in parts.elf.sections:

@@ -75,6 +75,20 @@ def test_another_warning_is_a_change(pair: Pair) -> None:
     assert "__bug_table" in diff.changed[0].reason
 
 
+def test_an_untraceable_static_function_is_replaced_with_its_callers(pair: Pair) -> None:
+    """The kernel's `inline` implies notrace: what SYSCALL_DEFINE() defines is such a function."""
+    before = """
+static noinline notrace int fast(int x) { return hidden("fast", x); }
+int first(int x) { return fast(x) + 1; }
+int second(int x) { return hidden("second", x); }
+"""
+    diff = pair.diff(before, before.replace('"fast", x', '"fast", x + 1'))
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert "it calls fast" in diff.changed[0].reason
+    assert names(diff.added_functions) == ["fast"]
+
+
 COUNTERS = """
 int first(int x) { static int count; return exported("a", count += x); }
 int second(int x) { static int count; return exported("b", count -= x); }
