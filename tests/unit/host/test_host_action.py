@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.kpatch.fleet.plugins.action import core, patch
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from fake_host import RELEASE, elf
@@ -48,12 +49,15 @@ class Driver:
         self.calls = []
         for method, stub in [
             ("_execute_module", self._execute),
-            ("_transfer_file", lambda source, target: self.calls.append(f"put {target}")),
+            ("_transfer_file", self.put),
             ("_fixup_perms2", lambda paths, execute: None),
             ("_remove_tmp_path", lambda path: None),
         ]:
             self.monkeypatch.setattr(action, method, stub)
         return dict(action.run(task_vars={}))
+
+    def put(self, source: str, target: str) -> None:
+        self.calls.append(f"put {target}")
 
     def look(self) -> dict[str, Any]:
         return read_host(self.host.root)
@@ -176,3 +180,15 @@ def test_a_stale_look_does_not_refuse_what_the_host_would_do(driver: Driver) -> 
     look["patches"] = [{"module": "kpatch_a"}]
     driver.run(core, state="absent", host=look)
     assert driver.calls == ["kpatch.fleet.core"]
+
+
+def test_a_transfer_that_fails_and_a_host_that_is_lost(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.build("a")
+    monkeypatch.setattr(driver, "put", MagicMock(side_effect=AnsibleError("disk full")))
+    done = driver.run(name="a", store=str(driver.store), host=driver.look())
+    assert (done["failed"], done["reason"]) == (True, "transfer-failed")
+    assert "disk full" in done["msg"]
+    # Ansible itself makes 'unreachable' of this one.
+    monkeypatch.setattr(driver, "put", MagicMock(side_effect=AnsibleConnectionFailure("gone")))
+    with pytest.raises(AnsibleConnectionFailure):
+        driver.run(name="a", store=str(driver.store), host=driver.look())
