@@ -40,6 +40,7 @@ class BuildAction(ActionBase):  # type: ignore[misc]
                 module_name=f"kpatch.fleet.{self.kind}", module_args=arguments, task_vars=task_vars or {}
             )
         )
+        result.pop("invocation", None)  # it would repeat all of the C
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import pipe, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, pipe, run
 
 # "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)"
 _VERSION = re.compile(r"\bDebian (?P<version>(?P<series>[0-9]+\.[0-9]+)\.[0-9A-Za-z.+~-]+) \([0-9-]+\)")
@@ -168,7 +168,7 @@ class Unpacker:
         shutil.rmtree(destination.parent / "usr")
 
     def _members(self, package: str, directory: Path, members: list[str]) -> None:
-        extract = ["tar", "-x", "-C", directory, "--occurrence=1", *members]
+        extract: list[Arg] = ["tar", "-x", "-C", directory, "--occurrence=1", *members]
         pipe(["dpkg-deb", "--fsys-tarfile", self._deb(package)], extract)
 
     def _deb(self, name: str) -> Path:

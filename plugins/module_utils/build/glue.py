@@ -81,7 +81,7 @@ def _escaped(character: str) -> str:
 
 def _objects(emitted: EmittedObject) -> list[dict[str, Any]]:
     """One entry per object, vmlinux first."""
-    names = {entry.object for entry in (*emitted.functions, *emitted.relocs)}
+    names = {function.object for function in emitted.functions} | {reloc.object for reloc in emitted.relocs}
     return [
         {
             "module": None if name == VMLINUX else name,

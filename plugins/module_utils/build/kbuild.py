@@ -69,17 +69,22 @@ def unit(tree: Tree, source: str) -> Unit:
             # On kernels with IBT kbuild leaves objtool to the link of vmlinux; objects by themselves need it too.
             make(tree, "objtool-enabled=y", target)
         except BuildError as error:
-            if any(sign in str(error) for sign in _NOT_BUILT):
-                raise _refused(source, _not_built(tree)) from error
-            raise
+            why = "" if any(sign in str(error) for sign in _NOT_BUILT) else f" ({_first_errors(str(error))})"
+            raise not_built(tree, source, why) from error
     if not commands.is_file():
-        raise _refused(source, _not_built(tree))
+        raise not_built(tree, source)
     found = parse_command(source, commands.read_text(encoding="utf-8"))
     if not found.traced:
         raise _refused(
             source, "it is compiled without calls to the function tracer, so nothing in it can be redirected"
         )
     return found
+
+
+def not_built(tree: Tree, source: str, why: str = "") -> RefusedError:
+    """The refusal of a file that this kernel has no object of."""
+    reason = f"kernel {tree.release} is built without it, or includes it in another file; leave it out of the diff"
+    return _refused(source, reason + why)
 
 
 def parse_command(source: str, text: str) -> Unit:
@@ -105,11 +110,12 @@ def compile_unit(tree: Tree, which: Unit, out: Path, sectioned: bool = False, ov
     command = list(_redirected(which.compiler, out))
     if overlay is not None:
         command = [_moved(word, tree.source, overlay) for word in command]
-    extra = [*(_SECTIONED if sectioned else ()), "-g0", "-w"]
+    extra = [*(_SECTIONED if sectioned else ()), "-g0"]
     try:
         run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
     except BuildError as error:
-        raise _refused(which.source, f"its patched source does not compile: {_first_errors(str(error))}") from error
+        said = str(error).replace(f"{overlay}/", "")
+        raise _refused(which.source, f"it does not compile: {_first_errors(said)}") from error
     if which.objtool:
         run([*which.objtool[:-1], out], cwd=tree.objects, env={**clean_environment(), "SRCARCH": "x86"})
 
@@ -186,10 +192,6 @@ def _moved(word: str, source: Path, overlay: Path) -> str:
 
 def _refused(source: str, reason: str) -> RefusedError:
     return RefusedError([Refusal(source, WHOLE_FILE, reason)])
-
-
-def _not_built(tree: Tree) -> str:
-    return f"kernel {tree.release} is built without it, or includes it in another file; leave it out of the diff"
 
 
 def _first_errors(said: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectDiff, Refusal
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry, SymbolTable
 
 _WIDTHS = {elf.R_64: 8, elf.R_PC64: 8}
 _LINKED_ALREADY = (elf.ET_EXEC, elf.ET_DYN)
@@ -46,11 +46,20 @@ def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
     return refusals
 
 
-def _entry(diff: ObjectDiff, name: str, sympos: int) -> Entry:
-    return diff.context.symbols.entries(name)[max(sympos - 1, 0)]
+def is_absent(rebuilt: Path, table: SymbolTable) -> bool:
+    """Whether *table* has none of the object's functions: kbuild also makes what the kernel is built without."""
+    names = _functions(elf.read(rebuilt))
+    return bool(names) and not any(name in table for name in names)
 
 
-def _reason(function: _Function | None, image: _Image, entry: Entry) -> str | None:
+def _entry(diff: ObjectDiff, name: str, sympos: int) -> Entry | None:
+    entries = diff.context.symbols.entries(name)
+    return entries[max(sympos - 1, 0)] if sympos <= len(entries) and entries else None
+
+
+def _reason(function: _Function | None, image: _Image, entry: Entry | None) -> str | None:
+    if entry is None:
+        return "the kernel has no function of that name; is the file built into it?"
     if function is None:
         return "its rebuilt original has no symbol; kpatch.fleet can't tell whether it is what runs"
     code, masked = image.code(entry.place, len(function.code))

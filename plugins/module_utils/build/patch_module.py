@@ -192,12 +192,21 @@ class _Build:
         for file in files:
             self.say(f"{self.tree.release}: asking kbuild how {file.path} is compiled")
             try:
-                units.append(kbuild.unit(self.tree, file.path))
+                unit = kbuild.unit(self.tree, file.path)
+                self.check_shipped(unit)
+                units.append(unit)
             except RefusedError as error:
                 refusals += error.refusals
         if refusals:
             raise RefusedError(refusals)
         return units
+
+    def check_shipped(self, unit: kbuild.Unit) -> None:
+        """Kbuild also makes objects of modules that the configuration leaves out."""
+        try:
+            self.image(unit.object)
+        except BuildError as error:
+            raise RefusedError([Refusal(unit.source, source_patch.WHOLE_FILE, str(error))]) from error
 
     def compare(self, units: list[kbuild.Unit], patched: Path) -> list[ObjectDiff]:
         """What differs, and whether what it would replace is what runs."""
@@ -210,9 +219,11 @@ class _Build:
             stem = Path(unit.source).stem
             shipped, original, changed = (folder / f"{stem}.{kind}.o" for kind in ("shipped", "original", "patched"))
             try:
+                kbuild.compile_unit(self.tree, unit, shipped)
+                if match.is_absent(shipped, self.symbols(unit.object)):
+                    raise kbuild.not_built(self.tree, unit.source)
                 kbuild.compile_unit(self.tree, unit, changed, sectioned=True, overlay=patched)
                 kbuild.compile_unit(self.tree, unit, original, sectioned=True)
-                kbuild.compile_unit(self.tree, unit, shipped)
                 diff = diff_objects(original, changed, self.context(unit))
             except RefusedError as error:
                 refusals += error.refusals
@@ -222,10 +233,9 @@ class _Build:
             diffs.append(diff)
         if refusals:
             raise RefusedError(refusals)
-        idle = [diff for diff in diffs if not diff.changed]
-        if idle:
-            reason = "the change has no effect on the code of this kernel; leave the file out of the diff"
-            raise RefusedError([Refusal(diff.context.source, source_patch.WHOLE_FILE, reason) for diff in idle])
+        if not any(diff.changed for diff in diffs):
+            reason = "the change has no effect on the code of this kernel; there is nothing to patch"
+            raise RefusedError([Refusal(unit.source, source_patch.WHOLE_FILE, reason) for unit in units])
         return diffs
 
     def context(self, unit: kbuild.Unit) -> ObjectContext:

@@ -44,18 +44,18 @@ char new_0[1], new_1[1], place_0[1];
 #include <stdio.h>
 int main(void)
 {
-	for (unsigned int i = 0; i < patch.nr_objects; i++) {
-		const struct kpatch_object *o = &patch.objects[i];
-		printf("%s:", o->name ? o->name : "vmlinux");
-		for (unsigned int f = 0; f < o->nr_funcs; f++)
-			printf(" %s,%lu=%d", o->funcs[f].name, o->funcs[f].sympos,
-			       o->funcs[f].new_func == new_0 ? 0 : 1);
-		for (unsigned int r = 0; r < o->nr_relocs; r++)
-			printf(" %s,%lu%+ld/%u", o->relocs[r].symbol, o->relocs[r].sympos,
-			       o->relocs[r].addend, o->relocs[r].type);
-		printf("\\n");
-	}
-	printf("%u %d %d\\n", patch.abi, patch.leave, patch.switching);
+  for (unsigned int i = 0; i < patch.nr_objects; i++) {
+    const struct kpatch_object *o = &patch.objects[i];
+    printf("%s:", o->name ? o->name : "vmlinux");
+    for (unsigned int f = 0; f < o->nr_funcs; f++)
+      printf(" %s,%lu=%d", o->funcs[f].name, o->funcs[f].sympos,
+             o->funcs[f].new_func == new_0 ? 0 : 1);
+    for (unsigned int r = 0; r < o->nr_relocs; r++)
+      printf(" %s,%lu%+ld/%u", o->relocs[r].symbol, o->relocs[r].sympos,
+             o->relocs[r].addend, o->relocs[r].type);
+    printf("\\n");
+  }
+  printf("%u %d %d\\n", patch.abi, patch.leave, patch.switching);
 }
 """
 

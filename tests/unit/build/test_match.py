@@ -1,0 +1,83 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run-pre matching. If this breaks, a function is replaced that is not the one which the patch was made against."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import match
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    ChangedFunction,
+    ObjectContext,
+    ObjectDiff,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
+
+CODE = """
+extern int other;
+extern int helper(int);
+static __attribute__((noinline)) int same(int x) { return helper(x + 1) + other; }
+__attribute__((weak)) int changed(int x) { return x ? same(x) : CONSTANT; }
+"""
+REST = """
+int other;
+int helper(int x) { return x; }
+int changed(int);
+int _start(void) { return changed(1); }
+"""
+
+
+def compiled(directory: Path, constant: int, name: str) -> Path:
+    source, out = directory / f"{name}.c", directory / f"{name}.o"
+    source.write_text(CODE)
+    subprocess.run(["gcc", "-O2", "-fno-pie", f"-DCONSTANT={constant}", "-c", "-o", out, source], check=True)
+    return out
+
+
+def linked(directory: Path, part: Path) -> Path:
+    (directory / "rest.c").write_text(REST)
+    out = directory / "image"
+    subprocess.run(
+        ["gcc", "-O2", "-no-pie", "-fno-pie", "-nostdlib", "-o", out, directory / "rest.c", part], check=True
+    )
+    return out
+
+
+def diff_of(image: Path, *names: str) -> ObjectDiff:
+    table = read_symbols(image)
+    context = ObjectContext("some.c", "vmlinux", {}, table, table)
+    return ObjectDiff(context, changed=[ChangedFunction("vmlinux", name, 0, "changed") for name in names])
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["linked image", "relocatable module"])
+def test_same_code_matches_whatever_relocations_fill_in(tmp_path: Path, link: bool) -> None:
+    shipped = compiled(tmp_path, 3, "shipped")
+    image = linked(tmp_path, shipped) if link else shipped
+    rebuilt = compiled(tmp_path, 3, "rebuilt")
+    assert match.compare(rebuilt, image, diff_of(image, "same", "changed")) == []
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["linked image", "relocatable module"])
+def test_another_constant_is_found_and_named(tmp_path: Path, link: bool) -> None:
+    shipped = compiled(tmp_path, 3, "shipped")
+    image = linked(tmp_path, shipped) if link else shipped
+    rebuilt = compiled(tmp_path, 4, "rebuilt")
+    (refusal,) = match.compare(rebuilt, image, diff_of(image, "same", "changed"))
+    assert (refusal.file, refusal.function) == ("some.c", "changed")
+    assert "first difference at offset" in refusal.reason
+
+
+def test_function_that_is_not_there_is_named(tmp_path: Path) -> None:
+    image = compiled(tmp_path, 3, "shipped")
+    (refusal,) = match.compare(image, image, diff_of(image, "missing"))
+    assert refusal.function == "missing"
+
+
+def test_object_that_the_kernel_is_built_without(tmp_path: Path) -> None:
+    image = compiled(tmp_path, 3, "shipped")
+    assert not match.is_absent(image, read_symbols(image))
+    assert match.is_absent(image, SymbolTable([]))
