@@ -10,6 +10,7 @@ tell its group from the others.
 
 from __future__ import annotations
 
+import bisect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, ElfError
+
+_CLEARLY = 1.2  # how much nearer to its fellows than any other the right symbol has to be
 
 
 class AmbiguousError(BuildError):
@@ -71,10 +74,12 @@ class SymbolTable:
         """All symbols of that name, in the order of their addresses."""
         return self._by_name.get(name, [])
 
-    def neighbours(self, entry: Entry, width: int) -> set[str]:
-        """The names of the local symbols within *width* places of *entry* in the table."""
-        low, high = entry.index - width, entry.index + width
-        return {name for index, name in self._locals if low <= index <= high}
+    def nearness(self, entry: Entry, names: frozenset[str]) -> float:
+        """How many local symbols around *entry* are among *names*; the farther away, the less one counts."""
+        middle = bisect.bisect_left(self._locals, (entry.index, ""))
+        width = len(names) + 1
+        around = self._locals[max(0, middle - width) : middle + width + 1]
+        return sum(1 / (1 + abs(index - entry.index)) for index, name in around if name in names)
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,8 @@ class Group:
     def _own(self, entries: list[Entry]) -> list[Entry]:
         if self.files is not None:
             return [entry for entry in entries if entry.file in self.files]
-        if len(entries) < 2:
-            return entries
-        width = len(self.names)
-        scores = [len(self.names & self.table.neighbours(entry, width)) for entry in entries]
-        return [entry for entry, score in zip(entries, scores) if score == max(scores)]
+        scores = [self.table.nearness(entry, self.names) for entry in entries]
+        return [entry for entry, score in zip(entries, scores) if score * _CLEARLY >= max(scores)]
 
 
 def read_symbols(path: Path) -> SymbolTable:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -13,7 +14,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import dif
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, RefusedError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectContext, RefusedError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 from object_files import Pair, readelf
 
 BEFORE = """
@@ -160,6 +162,23 @@ def test_sympos_of_the_second_of_a_name(pair: Pair) -> None:
     assert [(function.name, function.sympos) for function in diff.changed] == [("same", 2)]
     diff = diff_objects(other, pair.compile("patched", first.replace("one", "1")), pair.context(original, other))
     assert [(function.name, function.sympos) for function in diff.changed] == [("same", 1)]
+
+
+def test_sympos_without_file_symbols(pair: Pair) -> None:
+    """Shipped modules have none: the neighbours in the symbol table tell."""
+    more = "".join(f"static int l{number}_NAME; int *p{number}_NAME = &l{number}_NAME;" for number in range(5))
+    units = [(more + UNIT).replace("NAME", name) for name in ("one", "two")]
+    objects = [pair.compile(f"unit{number}", unit) for number, unit in enumerate(units)]
+    between = pair.compile("between", (more + UNIT).replace("NAME", "between").replace("work", "labour"))
+    vmlinux = pair.link("stripped", objects[0], between, objects[1])
+    subprocess.run(["objcopy", "--strip-debug", vmlinux], check=True)
+    assert "FILE" not in readelf(vmlinux, "-s")
+    symbols = read_symbols(vmlinux)
+    context = ObjectContext("kernel/demo.c", "vmlinux", pair.exports, symbols, symbols)
+    for number, unit in enumerate(units):
+        patched = pair.compile("patched", unit.replace("hidden(", "exported("))
+        diff = diff_objects(objects[number], patched, context)
+        assert [(function.name, function.sympos) for function in diff.changed] == [("work", number + 1)]
 
 
 def test_sympos_that_nothing_tells_is_refused(pair: Pair) -> None:
