@@ -5,8 +5,6 @@
 
 #include <linux/kallsyms.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
-#include <linux/sched.h>
 
 #include "compat.h"
 

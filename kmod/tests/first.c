@@ -19,4 +19,6 @@ static const struct kpatch_object objects[] = {
 };
 
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
-KPT_MODULE("Replaces cmdline_proc_show() of vmlinux");
+MODULE_DESCRIPTION("Replaces cmdline_proc_show() of vmlinux");
+
+#include "register.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* kpt.h - what the test modules share: a patch module in one line */
+/* kpt.h - what the test modules share */
 #ifndef _KPT_H
 #define _KPT_H
 
@@ -19,22 +19,5 @@ static struct kpatch_patch kpt_patch = {				\
 	.leave = _leave,						\
 	.switching = _switching,					\
 }
-
-#define KPT_MODULE(_description)					\
-static int __init kpt_init(void)					\
-{									\
-	return kpatch_register(&kpt_patch);				\
-}									\
-									\
-static void __exit kpt_exit(void)					\
-{									\
-	kpatch_unregister(&kpt_patch);					\
-}									\
-									\
-module_init(kpt_init);							\
-module_exit(kpt_exit);							\
-MODULE_LICENSE("GPL");							\
-MODULE_INFO(livepatch, "Y");						\
-MODULE_DESCRIPTION(_description)
 
 #endif /* _KPT_H */

@@ -9,30 +9,18 @@
 #include <linux/seq_file.h>
 
 #include "kpt.h"
-
-/* Where the relocated places are in target_value(). */
-extern const long kpt_call, kpt_pc32, kpt_32s;
-
-/* The tools that check the object code want no symbol inside an instruction. */
-#define KPT_PLACE(name)							\
-	"1:\n\t"							\
-	".pushsection .rodata\n\t"					\
-	".globl " #name "\n"						\
-	#name ":\t.quad 1b - 4 - target_value\n\t"			\
-	".popsection"
+#include "late.h"
 
 /* The relocated places, all of which the module loader made read-only. */
 static const int * const kpt_64 __used;
 
 /* Stands for the target until the core has relocated the call. */
-noipa int kpt_placeholder(void);
 noipa int kpt_placeholder(void)
 {
 	return -1000;
 }
 
 /* Stands for the secret. */
-extern int kpt_nothing;
 int kpt_nothing = -1000;
 
 static __always_inline int call_helper(void)

@@ -37,4 +37,6 @@ static const struct kpatch_object objects[] = {
 };
 
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
-KPT_MODULE("Replaces a function that sleeps");
+MODULE_DESCRIPTION("Replaces a function that sleeps");
+
+#include "register.h"

@@ -16,4 +16,6 @@ static const struct kpatch_object objects[] = {
 };
 
 KPT_PATCH(objects, KPATCH_LEAVE_FUNCTION, KPATCH_SWITCH_KERNEL);
-KPT_MODULE("Replaces the second function of a name");
+MODULE_DESCRIPTION("Replaces the second function of a name");
+
+#include "register.h"

@@ -49,6 +49,7 @@ def _headers(kernel: debian.DebianKernel, cache: Path) -> Path:
     if not root.is_dir():
         scratch = root.with_name(root.name + ".part")
         shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
         for package in _packages(kernel, cache / "downloads"):
             subprocess.run(["dpkg-deb", "-x", package, scratch], check=True)
         makefile = scratch / headers.relative_to(root) / "Makefile"
