@@ -62,11 +62,10 @@ def test_a_switch_under_way_can_be_seen(target: Host) -> None:
     seen = target.run(
         f"""
         insmod /run/kpt/kpt_sleep.ko 2> /dev/null & loader=$!
-        for i in $(seq 100); do
-            cat {CORE}/patches/kpt_sleep/transition {CORE}/patches/kpt_sleep/enabled 2> /dev/null | tr -d '\\n' &&
-                echo && break
-            sleep 0.01
-        done | grep . ; wait $loader; :
+        cd {CORE}/patches
+        while kill -0 $loader 2> /dev/null; do
+            echo $(cat kpt_sleep/transition kpt_sleep/enabled 2> /dev/null | tr -d '\\n')
+        done
         """
     )
     assert "10" in seen.split()
