@@ -202,4 +202,4 @@ def test_a_static_branch_on_a_key_of_a_module_is_refused(pair: Pair) -> None:
     assert not pair.diff(before, after).refusals
     (refusal,) = pair.diff(before, after, "demo").refusals
     assert refusal.function == "first"
-    assert "key" in refusal.reason
+    assert "static branch" in refusal.reason
