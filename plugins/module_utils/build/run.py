@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
-from typing import Optional, Union
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Union
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 
