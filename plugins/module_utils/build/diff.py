@@ -25,6 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
     ObjectDiff,
     Refusal,
+    known,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
@@ -160,8 +161,7 @@ class _Differ:
 
     def accept(self, piece: Piece, reason: str) -> bool:
         """Whether a changed function can be replaced in the running kernel; says so, one way or the other."""
-        before = self.pairs.original(piece)
-        assert before is not None, "a changed function has an original"
+        before = known(self.pairs.original(piece), "a changed function has an original")
         symbol = before.symbol
         if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith((".init", ".exit")):
             kind = "__exit" if before.section.name.startswith(".exit") else "__init"

@@ -120,7 +120,9 @@ def headers(path: Path, image: memoryview, types: tuple[int, ...] = (ET_REL,)) -
     """The section headers of an ELF64 x86-64 file of one of *types*."""
     if len(image) < EHDR.size or bytes(image[: len(IDENT)]) != IDENT:
         raise ElfError(f"{path}: not a little-endian ELF64 file, or cut off in its header")
-    _, kind, machine, _, _, _, start, _, _, _, _, width, count, names = EHDR.unpack_from(image)
+    fields = EHDR.unpack_from(image)
+    kind, machine, start = fields[1], fields[2], fields[6]
+    width, count, names = fields[11:]
     if kind not in types or machine != EM_X86_64:
         raise ElfError(f"{path}: ELF type {kind} for machine {machine}; expected type {types} for x86-64")
     if width != SHDR.size or not count or start + width * count > len(image) or names >= count:

@@ -23,6 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectDiff,
     Refusal,
     RefusedError,
+    known,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Outside, Plan, Where
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.stubs import share_calls
@@ -102,8 +103,7 @@ class _Emitter:
         for symbol in plan.symbols:
             if symbol.type == e.STT_SECTION:
                 continue
-            assert symbol.section is not None, "a plan's own symbols are defined"
-            whole, base = self._home[id(symbol.section)]
+            whole, base = self._home[id(known(symbol.section, "a plan's own symbols are defined"))]
             symbol.section, symbol.value = whole, symbol.value + base
             self.elf.symbols.append(symbol)
         for symbol in plan.added:

@@ -114,7 +114,7 @@ class _Image:
 
     def code(self, place: tuple[int, int, int], size: int) -> tuple[bytes, set[int]]:
         """*size* bytes at *place*, and which of them the module loader has yet to fill."""
-        _, number, value = place
+        number, value = place[1:]
         if number == 0:  # linked: the value is an address
             header = self._at(value)
             start = header.offset + value - header.addr
@@ -134,6 +134,6 @@ class _Image:
         for header in self._headers:
             if header.type == elf.SHT_RELA and header.info == number:
                 entries = elf.RELA.iter_unpack(self._map[header.offset : header.offset + header.size])
-                for offset, info, _ in entries:
+                for offset, info, _addend in entries:
                     filled.update(range(offset, offset + _WIDTHS.get(info & 0xFFFFFFFF, 4)))
         return filled

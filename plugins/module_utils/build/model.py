@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Plan
@@ -32,6 +32,16 @@ class BuildError(Exception):
 
 class ElfError(BuildError):
     """A file is not the ELF file that it has to be; the text names file, place and what is wrong."""
+
+
+_T = TypeVar("_T")
+
+
+def known(value: _T | None, why: str) -> _T:
+    """*value*, which is never None here; *why* says so. AssertionError if this reasoning is wrong."""
+    if value is None:
+        raise AssertionError(why)
+    return value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ The choice is told in docs/architecture.md, "The relocations of a patch module".
 from __future__ import annotations
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, ObjectContext
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, ObjectContext, known
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Outside, Where
 
@@ -32,8 +32,7 @@ class Resolver:
 
     def own(self, piece: Piece) -> Outside:
         """A function or data of the original object file."""
-        symbol = piece.symbol
-        assert symbol is not None, "only pieces with a name are looked up"
+        symbol = known(piece.symbol, "only pieces with a name are looked up")
         if symbol.bind != e.STB_LOCAL and self._exported(symbol.name):
             return self.external(symbol.name)
         sympos = self.sympos(piece)
@@ -43,8 +42,7 @@ class Resolver:
 
     def sympos(self, piece: Piece) -> int | None:
         """Which of the symbols of its name a piece of the original is; None if its object has none."""
-        symbol = piece.symbol
-        assert symbol is not None, "only pieces with a name are looked up"
+        symbol = known(piece.symbol, "only pieces with a name are looked up")
         return self._group.sympos(symbol.name, symbol.bind == e.STB_LOCAL, symbol.size)
 
     def external(self, name: str) -> Outside:

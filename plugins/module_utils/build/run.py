@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
 
 Arg = Union[str, Path]
 _TAIL = 2000
@@ -51,8 +51,7 @@ def pipe(producer: Sequence[Arg], consumer: Sequence[Arg]) -> None:
             done = subprocess.run(
                 [str(arg) for arg in consumer], stdin=first.stdout, capture_output=True, text=True, check=False
             )
-            assert first.stdout is not None
-            first.stdout.close()
+            known(first.stdout, "it was asked for").close()
     except FileNotFoundError as error:
         raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
     if done.returncode != 0:

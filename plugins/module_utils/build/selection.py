@@ -20,6 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
     ObjectDiff,
     Refusal,
+    known,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
@@ -168,14 +169,14 @@ class Selection:
                 self._sections[id(piece)].relocs.append(made)
 
     def _place_entry(self, entry: Entry) -> None:
-        assert entry.owner is not None, "only entries with an owner are looked up"
+        owner = known(entry.owner, "only entries with an owner are looked up")
         flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
         data = entry.data
         align = _alignment(entry.section, len(data))
         section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
         self._plan.sections.append(section)
         for reloc in entry.relocs:
-            made = self._reloc(entry.owner, entry.section, reloc, entry.start)
+            made = self._reloc(owner, entry.section, reloc, entry.start)
             if made is not None:
                 section.relocs.append(made)
         if entry.companion is not None:
@@ -196,11 +197,8 @@ class Selection:
         if outside is None or not self._allowed(piece, source, outside):
             return None
         addend = target.offset + target.bias
-        if found is not None:
-            before = self._pairs.original(found)
-            assert before is not None, "what has no original goes in"
-            known = found.symbol
-            addend -= known.value - found.start if known else 0
+        if found is not None and found.symbol is not None:
+            addend -= found.symbol.value - found.start
         return e.Reloc(offset, reloc.type, self._undefined(outside, target.symbol), addend)
 
     def _stays(self, source: e.Section, reloc: e.Reloc, target: Target) -> bool:

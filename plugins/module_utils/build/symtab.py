@@ -133,7 +133,7 @@ def read_symbols(path: Path) -> SymbolTable:
     linked = any(header.addr for header in headers)
     entries: list[Entry] = []
     files: list[str] = []
-    for index, (name, info, _, shndx, value, size) in enumerate(
+    for index, (name, info, _other, shndx, value, size) in enumerate(
         e.SYM.iter_unpack(e.table(path, image, tables[0], e.SYM))
     ):
         kind, local = info & 15, info >> 4 == e.STB_LOCAL

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
 
@@ -146,8 +146,7 @@ def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
     tree = look(cache, kernel)
     if tree is None:
         _prepare(cache, kernel, say)
-        tree = look(cache, kernel)
-        assert tree is not None, "prepared, but not found"
+        tree = known(look(cache, kernel), "prepared, so that it is found")
     tree.check_compiler()
     return tree
 

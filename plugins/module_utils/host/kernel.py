@@ -66,7 +66,7 @@ def taint(value: int) -> dict[str, Any]:
     """The taint value taken apart: one letter and one name for each bit; an unknown bit is named by its number."""
     bits = [bit for bit in range(value.bit_length()) if value >> bit & 1]
     known = [TAINTS[bit] if bit < len(TAINTS) else (f"#{bit}", f"bit-{bit}") for bit in bits]
-    return {"value": value, "flags": [letter for letter, _ in known], "names": [name for _, name in known]}
+    return {"value": value, "flags": [letter for letter, _name in known], "names": [name for _letter, name in known]}
 
 
 def lockdown(text: str | None) -> str:

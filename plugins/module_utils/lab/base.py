@@ -39,7 +39,13 @@ def run(argv: Sequence[str], mend: str, timeout: float | None = None, stdin: str
     try:
         # LC_ALL=C: messages are parsed and shown, whatever the operator's language is.
         result = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, timeout=timeout, env={**os.environ, "LC_ALL": "C"}
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired as error:
         raise LabError(f"'{argv[0]}' did not end within {timeout} s; {mend}") from error

@@ -117,7 +117,13 @@ def launch(argv: list[str], directory: Path) -> None:
     with log.open("w") as stream:
         try:
             result = subprocess.run(
-                argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=_LAUNCH_SECONDS
+                argv,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                timeout=_LAUNCH_SECONDS,
+                check=False,
             )
         except FileNotFoundError as error:
             raise LabError(f"'{QEMU}' is not installed; {_MEND}") from error
@@ -164,7 +170,9 @@ def _boots(machine: Machine, boot: Boot) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         # It runs out of time at a device node that is there and does nothing.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
+            subprocess.run(
+                argv, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS, check=False
+            )
         log = Path(directory) / "serial.log"
         return log.exists() and "Kernel panic - not syncing" in log.read_text(errors="replace")
 

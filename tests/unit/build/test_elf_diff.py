@@ -148,7 +148,7 @@ def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
     assert not diff.refusals
     assert names(diff.changed) == ["first"]
     assert diff.changed[0].reason == "its .cold part changed"
-    _, path = pair.emit(diff)
+    _emitted, path = pair.emit(diff)
     assert b"first.cold" in path.read_bytes()
 
 

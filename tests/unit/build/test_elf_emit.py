@@ -60,7 +60,7 @@ def test_a_patch_of_vmlinux(pair: Pair) -> None:
 
 def test_finished_relocations_are_livepatch_s(pair: Pair) -> None:
     """Documentation/livepatch/module-elf-format.rst, as readelf sees it."""
-    _, path = pair.finished(pair.diff(BEFORE, AFTER))
+    _emitted, path = pair.finished(pair.diff(BEFORE, AFTER))
     found = relocations(readelf(path, "-r"))
     assert ".klp.sym.vmlinux.hidden,0" in found[".klp.rela.vmlinux.text"]
     assert all(name.startswith(".klp.sym.vmlinux.") for name in found[".klp.rela.vmlinux.text"])
@@ -77,7 +77,7 @@ def test_finished_relocations_are_livepatch_s(pair: Pair) -> None:
 def test_the_glue_s_names_vanish_and_what_they_meant_stays(pair: Pair) -> None:
     later = "int later(int x) { return exported(0, x) + NUMBER; }"
     before, after = BEFORE + later.replace("NUMBER", "1"), AFTER + later.replace("NUMBER", "2")
-    _, path = pair.finished(pair.diff(before, after))
+    _emitted, path = pair.finished(pair.diff(before, after))
     assert "__kpatch_" not in readelf(path, "-s")
     elf = e.read(path)
     (table,) = [s for s in elf.sections if s.name.startswith((".rodata", ".data")) and s.relocs]
@@ -87,7 +87,7 @@ def test_the_glue_s_names_vanish_and_what_they_meant_stays(pair: Pair) -> None:
 
 
 def test_locals_come_first(pair: Pair) -> None:
-    _, path = pair.finished(pair.diff(BEFORE, AFTER))
+    _emitted, path = pair.finished(pair.diff(BEFORE, AFTER))
     symtab = next(h for h in e.headers(path, memoryview(path.read_bytes())) if h.type == e.SHT_SYMTAB)
     binds = re.findall(r"^\s*\d+: .* (LOCAL|GLOBAL|WEAK) ", readelf(path, "-s"), re.MULTILINE)
     assert binds == sorted(binds, key=lambda bind: bind != "LOCAL")
@@ -95,7 +95,7 @@ def test_locals_come_first(pair: Pair) -> None:
 
 
 def test_finishing_twice_is_noticed(pair: Pair) -> None:
-    _, path = pair.finished(pair.diff(BEFORE, AFTER))
+    _emitted, path = pair.finished(pair.diff(BEFORE, AFTER))
     elf = e.read(path)
     text = next(section for section in elf.sections if section.name == ".text")
     text.relocs += text.livepatch.pop(".klp.rela.vmlinux.text")
@@ -123,14 +123,14 @@ def test_the_address_of_a_changed_function_stays_the_original_s(pair: Pair) -> N
     """It may be compared with one that was handed out before."""
     before = BEFORE + "int check(int (*f)(int)) { return f == first ? 1 : exported(0); }"
     after = before.replace("first ? 1", "first ? 2").replace("count++", "count--")
-    _, path = pair.emit(pair.diff(before, after))
+    _emitted, path = pair.emit(pair.diff(before, after))
     assert ".klp.sym.vmlinux.first,0" in relocations(readelf(path, "-r"))[".rela.text"]
 
 
 def test_a_call_of_a_changed_function_is_to_the_new_one(pair: Pair) -> None:
     before = "noinline int first(int x) { return hidden(0, x); } int second(int x) { return first(x) + 1; }"
     after = before.replace("x); }", "x) * 2; }").replace("+ 1", "+ 2")
-    _, path = pair.emit(pair.diff(before, after))
+    _emitted, path = pair.emit(pair.diff(before, after))
     assert "first" in relocations(readelf(path, "-r"))[".rela.text"]
 
 
@@ -140,7 +140,7 @@ DOUBLE = "static noinline int same(int x) { return hidden(NAME, x); } int user_N
 def test_repeated_calls_share_one_relocation(pair: Pair) -> None:
     """Each livepatch relocation costs a walk through all symbols of the kernel."""
     before = "int first(int x) { hidden(0, x); hidden(0, 1); return hidden(0, 2) + 1; }"
-    _, path = pair.finished(pair.diff(before, before.replace("+ 1", "+ 2")))
+    _emitted, path = pair.finished(pair.diff(before, before.replace("+ 1", "+ 2")))
     elf = e.read(path)
     text = next(section for section in elf.sections if section.name == ".text")
     (jump,) = text.livepatch[".klp.rela.vmlinux.text"]

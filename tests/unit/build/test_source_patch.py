@@ -146,7 +146,7 @@ def test_empty_diff_is_refused(diff: str) -> None:
 
 
 def test_diff_that_was_cut_off_is_refused() -> None:
-    (refusal, *_) = refused(DIFF[: DIFF.index(" line 6;")])
+    (refusal, *_others) = refused(DIFF[: DIFF.index(" line 6;")])
     assert refusal.function.startswith("hunk 1 ")
 
 
