@@ -18,7 +18,7 @@ class ActionModule(ControllerAction):
 
     SPEC = {
         "rollout": {"type": "path", "required": True},
-        "step": {"type": "str", "choices": ["begin", "core", "patches", "failed", "end"], "required": True},
+        "step": {"type": "str", "choices": ["begin", "failed", "end"], "required": True},
         "look": {"type": "dict"},
         "results": {"type": "list", "elements": "raw", "default": []},
     }
@@ -31,7 +31,7 @@ class ActionModule(ControllerAction):
             return self._begin(arguments["look"])
         if arguments["step"] == "end":
             return self._end(arguments["look"], arguments["results"])
-        return self._step(arguments["step"], arguments["results"])
+        return self._failed(arguments["results"])
 
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
@@ -41,9 +41,9 @@ class ActionModule(ControllerAction):
         core = plans.removes_core(self._plan["core"], self._plan["patches"], look["host"])
         return {"act": True, "core": core or self._plan["want"] == "applied"}
 
-    def _step(self, step: str, results: list[Any]) -> Result:
+    def _failed(self, results: list[Any]) -> Result:
         failure = outcome.failed(results) or outcome.interrupted(results)
-        self._append("step", step=step, failure=failure)
+        self._append("failed", failure=failure)
         return {"failure": failure}
 
     def _end(self, look: Any, results: list[Any]) -> Result:

@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of the modules says in the same words: attributes, and the options of core and patch."""
+"""What the documentation of several modules says in the same words: attributes, and how artifacts reach a host."""
 
 from __future__ import annotations
 
@@ -42,14 +42,22 @@ options:
       - What M(kpatch.fleet.host_info) has just returned as RV(kpatch.fleet.host_info#module:host).
       - Saves a look at the host. If the host is as wanted according to it, the host isn't contacted at all.
     type: dict
-  manifest:
+  artifacts:
     description:
-      - The artifact's manifest. Set by the action plugin, out of O(store).
-    type: dict
-  src:
-    description:
-      - The artifact's path on the host. Set by the action plugin, which has put it there.
-    type: path
+      - What there is to load. Set by the action plugin, out of O(store).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      manifest:
+        description:
+          - The artifact's manifest.
+        type: dict
+        required: true
+      src:
+        description:
+          - The artifact's path on the host, where the action plugin has put it if the host needs it.
+        type: path
   timeout:
     description:
       - How many seconds to try again while tasks are in the way, and to wait for a switch to end.

@@ -37,6 +37,7 @@ seealso:
   - module: kpatch.fleet.core_build
   - module: kpatch.fleet.host_info
   - module: kpatch.fleet.patch
+  - module: kpatch.fleet.patchset
 """
 
 EXAMPLES = r"""
@@ -138,17 +139,13 @@ diff:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import argument_spec, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import finish, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import argument_spec
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec("core"), supports_check_mode=True)
-    result = run(module.params, module.check_mode)
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    finish(module, run("core", module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ seealso:
   - module: kpatch.fleet.core
   - module: kpatch.fleet.host_info
   - module: kpatch.fleet.patch_build
+  - module: kpatch.fleet.patchset
 """
 
 EXAMPLES = r"""
@@ -152,17 +153,13 @@ diff:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import argument_spec, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import finish, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import argument_spec
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec("patch"), supports_check_mode=True)
-    result = run(module.params, module.check_mode)
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    finish(module, run("patch", module.params, module.check_mode))
 
 
 if __name__ == "__main__":

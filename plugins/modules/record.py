@@ -25,14 +25,14 @@ options:
   step:
     description:
       - V(begin) is recorded before a host is changed, and tells whether it has to be.
-      - V(core) and V(patches) are steps in between, V(failed) one that went wrong.
+      - V(failed) is recorded if the change went wrong, before the host is looked at again.
       - V(end) judges the host, and is what the next gate reads.
     type: str
-    choices: [begin, core, patches, failed, end]
+    choices: [begin, failed, end]
     required: true
   look:
     description:
-      - A fresh result of M(kpatch.fleet.host_info), for V(begin) and V(end).
+      - A fresh result of M(kpatch.fleet.host_info) or, for V(end), of M(kpatch.fleet.patchset).
     type: dict
   results:
     description:
@@ -55,8 +55,8 @@ EXAMPLES = r"""
   kpatch.fleet.record:
     rollout: "{{ plan.rollout }}"
     step: end
-    look: "{{ look }}"
-    results: ["{{ core_result }}", "{{ patch_result }}"]
+    look: "{{ change }}"
+    results: ["{{ change }}"]
 """
 
 RETURN = r"""
@@ -69,9 +69,9 @@ core:
   type: bool
   returned: with step V(begin)
 failure:
-  description: What went wrong in this step; empty if nothing did.
+  description: What went wrong.
   type: str
-  returned: with the steps V(core), V(patches) and V(failed)
+  returned: with step V(failed)
 state:
   description: The state that the host is in.
   type: str

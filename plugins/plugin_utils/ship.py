@@ -1,25 +1,30 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at a host, picks the artifact for its kernel, ships it if the host needs it, and starts the module there."""
+"""Looks at a host, picks the artifacts for its kernel, ships those that it needs, and starts the module there."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, entry, preflight
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import read_checked
 
 Result = dict[str, Any]
+Host = dict[str, Any]
 
 
 class ShipAction(ActionBase):  # type: ignore[misc]
-    """*kind* names the module, 'core' or 'patch', that works on the host."""
+    """*kind* names the module, 'core', 'patch' or 'patchset', that works on the host."""
 
     kind: str
     TRANSFERS_FILES = True
@@ -31,78 +36,105 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         try:
             return {**result, **self._reach(self._arguments())}
         except HostError as error:
-            return {**result, **entry.failure(error, None, None)}
+            return {**result, **host_results.failure(error, None, None)}
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _arguments(self) -> dict[str, Any]:
         try:
-            _checked, arguments = self.validate_argument_spec(entry.argument_spec(self.kind))
+            _checked, arguments = self.validate_argument_spec(host_parts.argument_spec(self.kind))
         except AnsibleActionFail as error:
             raise HostError("bad-arguments", str(error)) from error
-        self._name = entry.artifact_name(arguments)
-        self._module = manifests.module_name(self._name)
         return dict(arguments)
 
     def _reach(self, arguments: dict[str, Any]) -> Result:
+        parts = host_parts.asked_for(self.kind, arguments)
         host = None if arguments["host"] is None else _checked_host(arguments["host"])
-        if arguments["state"] in decide.ARTIFACT_STATES:
-            return self._reach_with_artifact(arguments, host)
-        if host and self._is_as_wanted(host, arguments["state"], None):
-            return self._unchanged(host, None)
-        return self._on_host(arguments)
+        if any(part.needs_artifact for part in parts):
+            if not arguments["store"]:
+                raise HostError("bad-arguments", "'store' is missing; name the directory of the artifacts")
+            if host is None:
+                look = self._module("host_info", {})
+                if look.get("failed") or look.get("unreachable"):
+                    return look
+                host = _checked_host(look.get("host"))
+        return self._act(arguments, []) if host is None else self._act_on_difference(arguments, parts, host)
 
-    def _reach_with_artifact(self, arguments: dict[str, Any], host: dict[str, Any] | None) -> Result:
-        if not arguments["store"]:
-            raise HostError("bad-arguments", f"{self._module}: 'store' is missing; name the directory of the artifacts")
-        if host is None:
-            look = self._execute_module(module_name="kpatch.fleet.host_info", module_args={}, task_vars=self._variables)
-            if look.get("failed") or look.get("unreachable"):
-                return dict(look)
-            host = _checked_host(look.get("host"))
+    def _act_on_difference(self, arguments: dict[str, Any], parts: list[Part], host: Host) -> Result:
+        """Everything that can be known before is known before the first byte is shipped."""
+        foreseen, todo = host, []
+        for number, part in enumerate(parts):
+            try:
+                parts[number], steps = _prepare(part, parts, foreseen, arguments["store"])
+                foreseen = decide.reached(foreseen, parts[number])
+            except HostError as error:
+                now = decide.summary(host, part.module, None)
+                return host_results.whole(self.kind, parts, [host_results.failure(error, now, now)], host, host, host)
+            todo.append(steps)
+        if not any(todo):
+            return self._unchanged(parts, host)
+        needed = [part for part, steps in zip(parts, todo) if "load" in steps]
+        return self._act(arguments, self._ship(parts, [] if self._task.check_mode else needed))
+
+    def _unchanged(self, parts: list[Part], host: Host) -> Result:
+        summaries = [decide.summary(host, part.module, part.manifest) for part in parts]
+        results = [host_results.outcome(now, now, changed=False) for now in summaries]
+        return host_results.whole(self.kind, parts, results, host, host, host)
+
+    def _ship(self, parts: list[Part], needed: list[Part]) -> list[dict[str, Any]]:
+        """Bring the .ko files of *needed* to the host; the option 'artifacts' of the module there."""
         try:
-            manifest, path = find_artifact(Path(arguments["store"]), host["kernel"]["release"], self._name)
-            image = read_checked(path, manifest)
-            todo = decide.steps(host, self._module, arguments["state"], manifest)
-            if not todo:
-                return self._unchanged(host, manifest)
-            if "load" in todo:
-                preflight.check_host(host, manifest, image)
-        except HostError as error:
-            now = decide.summary(host, self._module, None)
-            return entry.failure(error, now, now)
-        src = self._ship(path) if "load" in todo and not self._task.check_mode else None
-        return self._on_host({**arguments, "manifest": manifest, "src": src})
-
-    def _is_as_wanted(self, host: dict[str, Any], state: str, manifest: dict[str, Any] | None) -> bool:
-        try:
-            return not decide.steps(host, self._module, state, manifest)
-        except HostError:  # the host itself has the last word
-            return False
-
-    def _unchanged(self, host: dict[str, Any], manifest: dict[str, Any] | None) -> Result:
-        now = decide.summary(host, self._module, manifest)
-        return entry.outcome(now, now, changed=False)
-
-    def _ship(self, path: Path) -> str:
-        shell = self._connection._shell
-        try:
-            if not shell.tmpdir:
-                self._make_tmp_path()
-            target = str(shell.join_path(shell.tmpdir, path.name))
-            self._transfer_file(str(path), target)
-            self._fixup_perms2((shell.tmpdir, target), execute=False)
+            sent = self._transfer([part.src for part in needed if part.src])
         except AnsibleConnectionFailure:
             raise
         except AnsibleError as error:
-            raise HostError("transfer-failed", f"{path.name} did not reach the host: {error}") from error
-        return target
+            raise HostError("transfer-failed", f"the artifacts did not reach the host: {error}") from error
+        return [{"manifest": part.manifest, "src": sent.get(part.src)} for part in parts if part.manifest]
 
-    def _on_host(self, arguments: dict[str, Any]) -> Result:
-        sent = {key: value for key, value in arguments.items() if key not in ("store", "host") and value is not None}
+    def _transfer(self, paths: list[Path]) -> dict[Path | None, str]:
+        """Bring files to the host; their paths there by those here."""
+        shell = self._connection._shell
+        if paths and not shell.tmpdir:
+            self._make_tmp_path()
+        sent: dict[Path | None, str] = {path: str(shell.join_path(shell.tmpdir, path.name)) for path in paths}
+        for path, target in sent.items():
+            self._transfer_file(str(path), target)
+        if sent:
+            self._fixup_perms2((shell.tmpdir, *sent.values()), execute=False)
+        return sent
+
+    def _act(self, arguments: dict[str, Any], artifacts: list[dict[str, Any]]) -> Result:
+        kept = {key: value for key, value in arguments.items() if key not in ("store", "host", "artifacts")}
+        return self._module(self.kind, {**kept, "artifacts": artifacts})
+
+    def _module(self, name: str, arguments: dict[str, Any]) -> Result:
         return dict(
-            self._execute_module(module_name=f"kpatch.fleet.{self.kind}", module_args=sent, task_vars=self._variables)
+            self._execute_module(module_name=f"kpatch.fleet.{name}", module_args=arguments, task_vars=self._variables)
         )
+
+
+def _prepare(part: Part, parts: list[Part], host: Host, store: str) -> tuple[Part, list[str]]:
+    """*part* with its artifact, and what there is to do for it on *host*, as the parts before will have left it."""
+    if not part.needs_artifact:
+        return part, _steps_off(part, host)
+    manifest, path = find_artifact(Path(store), host["kernel"]["release"], part.name)
+    image = read_checked(path, manifest)
+    found = replace(part, manifest=manifest, src=path)
+    steps = decide.steps(host, found)
+    if "load" in steps:
+        preflight.check_host(host, manifest, image)
+        # A patch alone may come with a look from before the core module was loaded; the host itself checks that.
+        if parts[0].name == manifests.CORE_NAME:
+            preflight.check_core(host, manifest)
+    return found, steps
+
+
+def _steps_off(part: Part, host: Host) -> list[str]:
+    """What there is to do for a state that needs no artifact; whether it can be done, the host has the last word."""
+    try:
+        return decide.steps(host, part)
+    except HostError:
+        return ["ask"]
 
 
 def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any], Path]:
@@ -115,9 +147,11 @@ def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any],
             f"{store}: there is no {name} for the kernel {release}; build it (playbook kpatch.fleet.build)",
         )
     try:
-        manifest = entry.checked_manifest(manifests.load(directory / "manifest.json"), name)
+        manifest = manifests.load(directory / "manifest.json")
     except manifests.ManifestError as error:
         raise HostError("bad-manifest", str(error)) from error
+    if manifest["name"] != name:
+        raise HostError("bad-manifest", f"{name}: the manifest is that of {manifest['name']!r}; build it again")
     return manifest, directory / manifest["file"]
 
 

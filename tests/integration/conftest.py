@@ -183,7 +183,7 @@ def _host(release: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection, with the three plugins that reach a host replaced by simulated ones."""
+    """The collection, with the plugins that reach a host replaced by simulated ones."""
     top = tmp_path_factory.mktemp("collections")
     tree = top / "ansible_collections/kpatch/fleet"
     ignore = shutil.ignore_patterns("__pycache__")

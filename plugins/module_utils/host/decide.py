@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what has to be done to a host; knows it only as data, so that the controller can decide as well.
 
-*host* is what state.read_host() returned, *module* the kernel module's name, *wanted* one of 'loaded' (the core
-module), 'enabled', 'disabled' (patches) and 'absent' (both), *manifest* the artifact's where one is wanted.
+*host* is what state.read_host() returned, *module* the kernel module's name.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
 
 Host = dict[str, Any]
 Manifest = dict[str, Any]
-
-# These states need an artifact; the others only need a name.
-ARTIFACT_STATES = ("loaded", "enabled")
 
 
 def find(host: Host, module: str) -> dict[str, Any] | None:
@@ -45,28 +42,35 @@ def summary(host: Host, module: str, manifest: Manifest | None) -> dict[str, Any
     }
 
 
-def expected(host: Host, module: str, wanted: str, manifest: Manifest | None) -> dict[str, Any]:
-    """The summary once the wanted state is reached."""
-    now = summary(host, module, manifest)
-    if wanted == "absent" or now["state"] == "absent" and wanted == "disabled":
-        gone = {"state": "absent", "transition": False, "identity": None, "srcversion": None, "build_id": None}
-        return {**now, **gone, "staged": False if wanted == "absent" else now["staged"]}
-    if manifest is None:
-        return {**now, "state": wanted, "transition": False}
-    then = {"state": wanted, "transition": False, "identity": "wanted", "srcversion": manifest["srcversion"]}
-    staged = now["staged"] or "publish" in steps(host, module, wanted, manifest)
-    return {**now, **then, "build_id": manifest["build_id"], "staged": staged}
+def reached(host: Host, part: Part) -> Host:
+    """What *host* will be once the wanted state of *part* is reached."""
+    found = find(host, part.module)
+    then = _then(found, part)
+    staged = host["staged"]
+    if staged is not None and part.wanted == "absent":
+        staged = [module for module in staged if module != part.module]
+    elif staged is not None and "publish" in steps(host, part):
+        staged = sorted({*staged, part.module})
+    if part.module == CORE_NAME:
+        return {**host, "core": then, "staged": staged}
+    others = [patch for patch in host["patches"] if patch["module"] != part.module]
+    return {**host, "patches": [*others, then] if then else others, "staged": staged}
 
 
-def steps(host: Host, module: str, wanted: str, manifest: Manifest | None) -> list[str]:
+def steps(host: Host, part: Part) -> list[str]:
     """What to do, in order; nothing if the wanted state is there. HostError if it must not be done."""
-    if wanted == "absent":
-        return _to_absent(host, module)
-    if wanted == "disabled":
-        return _to_disabled(find(host, module))
-    if manifest is None:
-        raise HostError("bad-arguments", f"{module}: without an artifact nothing can be loaded; set 'store'")
-    return _to_running(host, module, manifest)
+    if part.wanted == "absent":
+        return _to_absent(host, part.module)
+    if part.wanted == "disabled":
+        return _to_disabled(find(host, part.module))
+    return _to_running(host, part.module, wanted_manifest(part))
+
+
+def wanted_manifest(part: Part) -> Manifest:
+    """The manifest of what is to be loaded; HostError if none came along."""
+    if part.manifest is None:
+        raise HostError("bad-arguments", f"{part.module}: without an artifact nothing can be loaded; set 'store'")
+    return part.manifest
 
 
 def describe(state: dict[str, Any]) -> str:
@@ -79,6 +83,17 @@ def describe(state: dict[str, Any]) -> str:
 def changes(todo: list[str]) -> bool:
     """Whether *todo* does more than wait for a switch that is under way anyway."""
     return any(step != "settle" for step in todo)
+
+
+def _then(found: dict[str, Any] | None, part: Part) -> dict[str, Any] | None:
+    """The module as the host will show it."""
+    if part.wanted == "absent":
+        return None
+    if part.wanted == "disabled":
+        return found and {**found, "enabled": False, "transition": False}
+    manifest = wanted_manifest(part)
+    shown = {key: manifest[key] for key in ("srcversion", "build_id", "abi")}
+    return {"module": part.module, **(found or {}), **shown, "registered": True, "enabled": True, "transition": False}
 
 
 def _identity(found: dict[str, Any], manifest: Manifest) -> str:

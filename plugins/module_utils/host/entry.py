@@ -1,105 +1,66 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules core and patch have in common: their options, and the form of their results."""
+"""What the modules core, patch and patchset do on the host: one part after the other, up to the first failure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 
-STATES = {"core": ("loaded", "absent"), "patch": ("enabled", "disabled", "absent")}
+Result = dict[str, Any]
 
 
-def argument_spec(kind: str) -> dict[str, Any]:
-    """The options of the module *kind*: 'core' or 'patch'."""
-    spec: dict[str, Any] = {
-        "state": {"type": "str", "choices": list(STATES[kind]), "default": STATES[kind][0]},
-        "store": {"type": "path"},
-        "host": {"type": "dict"},
-        "manifest": {"type": "dict"},
-        "src": {"type": "path"},
-        "timeout": {"type": "float", "default": 30.0},
-    }
-    if kind == "patch":
-        spec["name"] = {"type": "str", "required": True}
-    return spec
-
-
-def artifact_name(params: dict[str, Any]) -> str:
-    """The artifact's name; HostError if the option 'name' can't name a patch."""
-    name = params.get("name")
-    if name is None:
-        return manifests.CORE_NAME
+def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("/")) -> Result:
+    """Do what the options of the module *kind* say; its result, of which a failure has 'failed' and 'reason'."""
     try:
-        manifests.check_name(name)
-    except manifests.ManifestError as error:
-        raise HostError("bad-arguments", str(error)) from error
-    if name == manifests.CORE_NAME:
-        raise HostError("bad-arguments", f"{name!r} is the core module's own name; give the patch another one")
-    return str(name)
+        parts = host_parts.with_artifacts(host_parts.asked_for(kind, params), params["artifacts"])
+        loader = KernelLoader()
+        before = read_host(root)
+    except HostError as error:
+        return host_results.failure(error, None, None)
+    results: list[Result] = []
+    warnings: list[str] = []
+    host = before
+    for part in parts:
+        transition = Transition(root, loader, host, part, params["timeout"])
+        results.append(_bring(transition, check_mode))
+        warnings += transition.warnings
+        host = transition.host
+        if results[-1].get("failed"):
+            break
+    done = host_results.whole(kind, parts, results, before, host, before if check_mode else host)
+    return {**done, "warnings": warnings}
 
 
-def checked_manifest(manifest: Any, name: str) -> dict[str, Any]:
-    """*manifest* if it is well-formed and that of the artifact *name*; else HostError."""
+def finish(module: Any, result: Result) -> None:
+    """End the AnsibleModule *module* with *result*."""
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def _bring(transition: Transition, check_mode: bool) -> Result:
+    """The result of one part; in check mode nothing is done, and the next part sees it as if it were."""
     try:
-        checked = manifests.check(manifest)
-    except manifests.ManifestError as error:
-        raise HostError("bad-manifest", f"{name}: {error}; build it again") from error
-    if checked["name"] != name:
-        raise HostError("bad-manifest", f"{name}: the manifest is that of {checked['name']!r}; build it again")
-    return checked
-
-
-def run(params: dict[str, Any], check_mode: bool, root: Path = Path("/")) -> dict[str, Any]:
-    """Do what the options say; the module's result, of which a failure has 'failed' and 'reason'."""
-    transition = None
-    try:
-        name = artifact_name(params)
-        manifest = checked_manifest(params["manifest"], name) if params["manifest"] else None
-        transition = Transition(
-            root,
-            KernelLoader(),
-            manifests.module_name(name),
-            params["state"],
-            manifest,
-            Path(params["src"]) if params["src"] else None,
-            params["timeout"],
-        )
         changed, after = transition.foresee() if check_mode else transition.reach()
     except HostError as error:
-        return _failure(error, transition)
-    return {**outcome(transition.before, after, changed), "warnings": transition.warnings}
+        return host_results.failure(error, transition.before, transition.before if check_mode else _seen(transition))
+    return host_results.outcome(transition.before, after, changed)
 
 
-def outcome(before: dict[str, Any], after: dict[str, Any], changed: bool) -> dict[str, Any]:
-    """A result without failure."""
-    said = f"{before['module']}: {before['state']} -> {after['state']}" if changed else f"{before['module']}: as wanted"
-    if changed and before["identity"] == "different":
-        said += f", another build replaced (build id {before['build_id']} -> {after['build_id']})"
-    return {"changed": changed, "msg": said, **_states(before, after)}
-
-
-def failure(error: HostError, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
-    """A failed result; it says what state the host was left in, where that is known."""
-    result: dict[str, Any] = {"failed": True, "changed": before != after, "reason": error.reason, "msg": str(error)}
-    if before and after:
-        result.update(_states(before, after))
-        result["msg"] = f"{error}. {decide.describe(after)}"
-    return result
-
-
-def _failure(error: HostError, transition: Transition | None) -> dict[str, Any]:
-    if transition is None:
-        return failure(error, None, None)
-    return failure(error, transition.before, transition.look())
-
-
-def _states(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    return {"before": before, "after": after, "diff": {"before": before, "after": after}}
+def _seen(transition: Transition) -> dict[str, Any] | None:
+    """What the part is now, or None if the host can't be read any more."""
+    try:
+        return transition.look()
+    except HostError:
+        return None

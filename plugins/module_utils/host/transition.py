@@ -17,6 +17,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel_log impor
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader, explain_load
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, same_identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
     busy_reason,
     patch_directory,
@@ -30,37 +31,31 @@ _LONGEST_PAUSE = 5.0
 
 
 class Transition:
-    """One module on its way; *timeout* is how many seconds it may wait for tasks that are in the way."""
+    """One module on its way; *timeout* is how many seconds it may wait for tasks that are in the way.
 
-    def __init__(
-        self,
-        root: Path,
-        loader: Loader,
-        module: str,
-        wanted: str,
-        manifest: dict[str, Any] | None = None,
-        src: Path | None = None,
-        timeout: float = 30.0,
-    ) -> None:
+    *host* is what read_host() has just returned, or in check mode what the parts before would have made of it.
+    """
+
+    def __init__(self, root: Path, loader: Loader, host: dict[str, Any], part: Part, timeout: float = 30.0) -> None:
         self.root = root
         self.loader = loader
-        self.module = module
-        self.wanted = wanted
-        self.manifest = manifest
-        self.src = src
+        self.host = host
+        self.module = part.module
+        self.part = part
         self.timeout = timeout
         self.image: bytes | None = None
         self.warnings: list[str] = []
-        self.before = self.look()
-        self.staging = Staging(root, self.host["kernel"]["release"])
+        self.before = self._summary()
+        self.staging = Staging(root, host["kernel"]["release"])
 
     def foresee(self) -> tuple[bool, dict[str, Any]]:
-        """Whether something would change, and the summary then; changes nothing."""
+        """Whether something would change, and the summary then; changes nothing but what *host* tells."""
         steps = self._steps()
         if "load" in steps:
             self._preflight()
             self._foresee_core()
-        return decide.changes(steps), decide.expected(self.host, self.module, self.wanted, self.manifest)
+        self.host = decide.reached(self.host, self.part)
+        return decide.changes(steps), self._summary()
 
     def reach(self) -> tuple[bool, dict[str, Any]]:
         """Reach the wanted state; whether something changed, and the summary now. On HostError it is as before."""
@@ -79,19 +74,22 @@ class Transition:
     def look(self) -> dict[str, Any]:
         """Read the host again; the module's summary now."""
         self.host = read_host(self.root)
-        return decide.summary(self.host, self.module, self.manifest)
+        return self._summary()
+
+    def _summary(self) -> dict[str, Any]:
+        return decide.summary(self.host, self.module, self.part.manifest)
 
     def _loaded_now(self) -> dict[str, Any] | None:
         self.look()
         return decide.find(self.host, self.module)
 
     def _steps(self) -> list[str]:
-        return decide.steps(self.host, self.module, self.wanted, self.manifest)
+        return decide.steps(self.host, self.part)
 
     def _preflight(self) -> None:
         manifest = self._wanted_manifest()
-        if self.src:
-            self.image = read_checked(self.src, manifest)
+        if self.part.src:
+            self.image = read_checked(self.part.src, manifest)
         preflight.check_host(self.host, manifest, self.image)
         self.staging.check_room(manifest["size"])
 
@@ -109,13 +107,13 @@ class Transition:
                 getattr(self, "_do_" + step)()
         except HostError as error:
             # Off is what was asked for: a patch that can't be unloaded is not switched on again.
-            if self.wanted not in decide.ARTIFACT_STATES:
+            if not self.part.needs_artifact:
                 raise
             raise HostError(error.reason, f"{error}{self._go_back(old)}") from error
 
     def _do_stage(self) -> None:
         if self.image is None:
-            raise HostError("transfer-failed", f"{self.module}: no file came with the order to load it; set 'src'")
+            raise HostError("transfer-failed", f"{self.module}: no file came with the order to load it; run again")
         self.staging.write(self.image, self._wanted_manifest())
 
     def _do_publish(self) -> None:
@@ -274,9 +272,7 @@ class Transition:
             self._load(handle)
 
     def _wanted_manifest(self) -> dict[str, Any]:
-        if self.manifest is None:
-            raise HostError("bad-arguments", f"{self.module}: without an artifact nothing can be loaded; set 'store'")
-        return self.manifest
+        return decide.wanted_manifest(self.part)
 
 
 def _write(path: Path, value: bytes) -> None:

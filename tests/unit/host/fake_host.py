@@ -12,6 +12,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 
@@ -171,8 +173,8 @@ class FakeHost:
         (self.root / "sys/kernel/kpatch/refusal").write_text(refusal + "\n")
 
     def transition(self, module: str, wanted: str, *artifact: Any, timeout: float = 0.0) -> Transition:
-        manifest, src = artifact or (None, None)
-        return Transition(self.root, self, module, wanted, manifest, src, timeout)
+        part = Part(name_of(module), wanted, *artifact)
+        return Transition(self.root, self, read_host(self.root), part, timeout)
 
     def tree(self) -> dict[str, str]:
         """Every file that matters, with its contents: what must be as it was after a failure."""
@@ -188,6 +190,11 @@ class FakeHost:
                 if self.refusal:
                     self.say(self.refusal)
                 raise OSError(code, os.strerror(code))
+
+
+def name_of(module: str) -> str:
+    """The patch's name, or the core module's, by the kernel module's."""
+    return module.removeprefix("kpatch_").replace("_", "-")
 
 
 def remove(path: Path) -> None:

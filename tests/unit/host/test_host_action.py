@@ -14,7 +14,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.kpatch.fleet.plugins.action import core, patch
+from ansible_collections.kpatch.fleet.plugins.action import core, patch, patchset
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from fake_host import RELEASE, elf
 
@@ -78,8 +78,8 @@ def test_one_trip_to_look_one_to_ship_and_act(driver: Driver) -> None:
     assert driver.run(name="a", store=str(driver.store))["changed"]
     module = "kpatch.fleet.patch"
     assert driver.calls == ["kpatch.fleet.host_info", "put /remote/tmp/kpatch_a.ko", module]
-    assert driver.sent["src"] == "/remote/tmp/kpatch_a.ko"
-    assert driver.sent["manifest"]["name"] == "a"
+    (artifact,) = driver.sent["artifacts"]
+    assert (artifact["src"], artifact["manifest"]["name"]) == ("/remote/tmp/kpatch_a.ko", "a")
     assert (driver.sent["name"], driver.sent["state"], driver.sent["timeout"]) == ("a", "enabled", 30.0)
     assert not {"store", "host"} & set(driver.sent)
 
@@ -94,7 +94,7 @@ def test_check_mode_ships_nothing(driver: Driver) -> None:
     driver.build("a")
     driver.run(name="a", store=str(driver.store), host=driver.look(), check=True)
     assert driver.calls == ["kpatch.fleet.patch"]
-    assert "src" not in driver.sent
+    assert driver.sent["artifacts"][0]["src"] is None
 
 
 def test_nothing_to_do_needs_no_trip(driver: Driver) -> None:
@@ -192,3 +192,83 @@ def test_a_transfer_that_fails_and_a_host_that_is_lost(driver: Driver, monkeypat
     monkeypatch.setattr(driver, "put", MagicMock(side_effect=AnsibleConnectionFailure("gone")))
     with pytest.raises(AnsibleConnectionFailure):
         driver.run(name="a", store=str(driver.store), host=driver.look())
+
+
+class TestPatchset:
+    """Two patches and the core module, on a host that has the core module already."""
+
+    MODULE = "kpatch.fleet.patchset"
+
+    @pytest.fixture(autouse=True)
+    def built(self, driver: Driver) -> None:
+        self.files = {name: driver.build(name, build) for name, build in [("kpatch", "core"), ("a", "1"), ("b", "2")]}
+
+    def run(self, driver: Driver, **arguments: Any) -> dict[str, Any]:
+        given = {"names": ["a", "b"], "store": str(driver.store), "host": driver.look(), **arguments}
+        return driver.run(patchset, **{key: value for key, value in given.items() if value is not None})
+
+    def enable(self, driver: Driver, name: str) -> None:
+        path = self.files[name]
+        manifest = json.loads((path.parent / "manifest.json").read_text())
+        driver.host.transition(f"kpatch_{name}", "enabled", manifest, path).reach()
+
+    def test_only_what_is_needed_is_shipped_and_all_of_it_before_the_one_run(self, driver: Driver) -> None:
+        assert self.run(driver)["changed"]
+        assert driver.calls == ["put /remote/tmp/kpatch_a.ko", "put /remote/tmp/kpatch_b.ko", self.MODULE]
+        assert [(one["manifest"]["name"], one["src"]) for one in driver.sent["artifacts"]] == [
+            ("kpatch", None),
+            ("a", "/remote/tmp/kpatch_a.ko"),
+            ("b", "/remote/tmp/kpatch_b.ko"),
+        ]
+        assert (driver.sent["names"], driver.sent["state"], driver.sent["core"]) == (["a", "b"], "enabled", True)
+        self.enable(driver, "a")
+        self.run(driver)
+        assert driver.calls == ["put /remote/tmp/kpatch_b.ko", self.MODULE]
+
+    def test_nothing_to_do_needs_no_trip(self, driver: Driver) -> None:
+        self.enable(driver, "a")
+        self.enable(driver, "b")
+        done = self.run(driver)
+        assert (done["changed"], len(done["results"]), driver.calls) == (False, 3, [])
+        assert done["host"] == driver.look()
+        assert done["before"] == done["after"]
+        gone = self.run(driver, names=["c"], state="absent", core=False)
+        assert (gone["changed"], driver.calls) == (False, [])
+
+    def test_without_a_look_it_looks_itself(self, driver: Driver) -> None:
+        self.run(driver, host=None)
+        assert (driver.calls[0], driver.calls[-1]) == ("kpatch.fleet.host_info", self.MODULE)
+        self.run(driver, host=None, state="absent")
+        assert driver.calls == [self.MODULE]
+
+    def test_check_mode_ships_nothing(self, driver: Driver) -> None:
+        self.run(driver, check=True)
+        assert driver.calls == [self.MODULE]
+
+    def test_absent_patches_do_not_hold_the_core_module(self, driver: Driver) -> None:
+        self.enable(driver, "a")
+        self.run(driver, state="absent")
+        assert (driver.calls, driver.sent["artifacts"]) == ([self.MODULE], [])
+
+    @pytest.mark.parametrize("spoilt", ["kpatch", "b"])
+    def test_one_tampered_artifact_keeps_all_of_them_off_the_host(self, driver: Driver, spoilt: str) -> None:
+        path = self.files[spoilt]
+        path.write_bytes(path.read_bytes().replace(b"name=x", b"name=y"))
+        done = self.run(driver)
+        assert (done["failed"], done["changed"], done["reason"]) == (True, False, "tampered")
+        assert driver.calls == []
+        assert "kpatch_a is absent (not tried)" in done["msg"]
+
+    def test_what_does_not_fit_is_refused_before_anything_is_shipped(self, driver: Driver) -> None:
+        assert self.run(driver, names=["a", "c"])["reason"] == "needs-build"
+        driver.build("d", "4", image=elf("6.1.0-1 SMP "))
+        assert self.run(driver, names=["a", "d"])["reason"] == "wrong-vermagic"
+        driver.build("e", "5", abi=2)
+        assert self.run(driver, names=["a", "e"])["reason"] == "core-mismatch"
+        assert driver.calls == []
+
+    @pytest.mark.parametrize("names", [[], ["a", "a"], ["a", "kpatch"], ["a", "../b"]])
+    def test_bad_names_reach_no_host(self, driver: Driver, names: list[str]) -> None:
+        for state in ("enabled", "absent"):
+            done = self.run(driver, names=names, state=state)
+            assert (done["failed"], done["reason"], driver.calls) == (True, "bad-arguments", [])

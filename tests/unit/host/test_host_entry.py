@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import entry
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import entry, parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import REASONS
-from ansible_collections.kpatch.fleet.plugins.modules import core, patch
+from ansible_collections.kpatch.fleet.plugins.modules import core, patch, patchset
 
 
 def run(host: Any, monkeypatch: pytest.MonkeyPatch, check_mode: bool = False, **params: Any) -> dict[str, Any]:
     monkeypatch.setattr(entry, "KernelLoader", lambda: host)
-    given = {"name": "a", "state": "enabled", "manifest": None, "src": None, "timeout": 0.0, **params}
-    return entry.run(given, check_mode, host.root)
+    given = {"name": "a", "state": "enabled", "artifacts": [], "timeout": 0.0, **params}
+    return entry.run("patch", given, check_mode, host.root)
 
 
 def artifact(host: Any, *arguments: str) -> dict[str, Any]:
     manifest, src = host.artifact("a", *arguments)
-    return {"manifest": manifest, "src": str(src)}
+    return {"artifacts": [{"manifest": manifest, "src": str(src)}]}
 
 
 def test_before_and_after(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,15 +59,16 @@ def test_a_failure_half_way_down_is_a_change(ready: Any, monkeypatch: pytest.Mon
 
 
 def test_a_manifest_that_is_none(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(ready, monkeypatch, manifest={"format": 1})["reason"] == "bad-manifest"
+    assert run(ready, monkeypatch, artifacts=[{"manifest": {"format": 1}, "src": None}])["reason"] == "bad-manifest"
     assert run(ready, monkeypatch)["reason"] == "bad-arguments"
-    assert run(ready, monkeypatch, manifest=ready.artifact("a")[0])["reason"] == "transfer-failed"
+    not_shipped = [{"manifest": ready.artifact("a")[0], "src": None}]
+    assert run(ready, monkeypatch, artifacts=not_shipped)["reason"] == "transfer-failed"
 
 
-@pytest.mark.parametrize(("kind", "module"), [("core", core), ("patch", patch)])
+@pytest.mark.parametrize(("kind", "module"), [("core", core), ("patch", patch), ("patchset", patchset)])
 def test_documentation(kind: str, module: Any) -> None:
     returned = yaml.safe_load(module.RETURN)
-    assert tuple(returned["reason"]["choices"]) == REASONS
+    assert tuple(returned["reason"].get("choices", REASONS)) == REASONS
     states = yaml.safe_load(module.DOCUMENTATION)["options"]["state"]
-    assert tuple(states["choices"]) == entry.STATES[kind]
-    assert states["default"] == entry.argument_spec(kind)["state"]["default"]
+    assert tuple(states["choices"]) == parts.STATES[kind]
+    assert states["default"] == parts.argument_spec(kind)["state"]["default"]

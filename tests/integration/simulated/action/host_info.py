@@ -9,7 +9,5 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Simu
 
 
 class ActionModule(SimulatedAction):
-    step = "look"
-
     def _act(self, arguments):
         return {"changed": False, "host": self.file["host"]}

@@ -4,7 +4,7 @@
 """A host as a JSON file: what host_info would return of it, and what goes wrong on it.
 
 The file is named by the variable simulated_hosts (a directory) and the host's name. Its keys: 'host'; 'lost', true once
-nothing answers; 'faults', by step ('look', 'core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'reboot',
+nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'reboot',
 'slow'. Every step that would change something is written to touched.log beside it.
 """
 
@@ -22,9 +22,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
 
 
 class SimulatedAction(ActionBase):
-    """*step* names the entry in 'faults'."""
-
-    step: str
+    """The file is read before `_act` and written after it."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -43,7 +41,7 @@ class SimulatedAction(ActionBase):
     def _act(self, arguments: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
-    def change(self, wanted: bool, what: str) -> dict[str, Any] | None:
+    def change(self, step: str, wanted: bool, what: str) -> dict[str, Any] | None:
         """None if the change may go on, else the result."""
         if not wanted:
             return {"changed": False, "msg": f"{what}: as wanted"}
@@ -51,10 +49,10 @@ class SimulatedAction(ActionBase):
             return {"changed": True, "msg": f"{what}: would change"}
         with (self.directory / "touched.log").open("a") as log:
             log.write(f"{self.name} {what}\n")
-        return self._fault()
+        return self._fault(step)
 
-    def _fault(self) -> dict[str, Any] | None:
-        fault = self.file.get("faults", {}).get(self.step)
+    def _fault(self, step: str) -> dict[str, Any] | None:
+        fault = self.file.get("faults", {}).get(step)
         if fault == "fail":
             return {"failed": True, "reason": "busy", "msg": "task 42 (sleep) is in meminfo_proc_show"}
         if fault == "lost":

@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts the core module and several live patches on one host, or takes them off."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: patchset
+short_description: Bring the core module and several live patches to the wanted state at once
+version_added: 0.1.0
+author:
+  - kpatch.fleet contributors (@kpatch-fleet)
+description:
+  - Does what M(kpatch.fleet.core) and then M(kpatch.fleet.patch) for each patch would do, in one round trip.
+  - All artifacts are checked on the controller before the first of them is shipped, and all that the host needs are on
+    it before the first is loaded.
+  - Stops at the first part that fails, which is left as it was. The parts before it stay as they were brought.
+options:
+  names:
+    description:
+      - The names of the patches, in the order in which they are enabled. They are removed in the reverse order.
+    type: list
+    elements: str
+    required: true
+  state:
+    description:
+      - V(enabled) loads and enables them, from O(store).
+      - V(absent) disables and unloads them and removes their staged files.
+    type: str
+    choices: [enabled, absent]
+    default: enabled
+  core:
+    description:
+      - Whether the core module is loaded before the patches, or unloaded after them.
+      - Without it the core module has to be loaded already if patches are to be enabled.
+      - It can't be unloaded while a patch that is not named needs it.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - kpatch.fleet.attributes
+  - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.artifact
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+seealso:
+  - module: kpatch.fleet.core
+  - module: kpatch.fleet.host_info
+  - module: kpatch.fleet.patch
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  kpatch.fleet.host_info:
+  register: look
+
+- name: Load the core module and enable two patches
+  kpatch.fleet.patchset:
+    names: [demo-meminfo, demo-vlan]
+    store: ~/.local/share/kpatch.fleet/store
+    host: "{{ look.host }}"
+  become: true
+
+- name: Take all of it off again
+  kpatch.fleet.patchset:
+    names: [demo-meminfo, demo-vlan]
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+msg:
+  description: What was done, or what went wrong, the mend, and the state that each part is in.
+  type: str
+  returned: always
+reason:
+  description: Why it failed, in a word out of those of RV(kpatch.fleet.patch#module:reason).
+  type: str
+  returned: on failure
+results:
+  description:
+    - The results of the parts that were tried, in order, as M(kpatch.fleet.core) and M(kpatch.fleet.patch) return them.
+      The last one has failed if one has.
+  type: list
+  elements: dict
+  returned: if the host could be read
+host:
+  description: The host after that, as RV(kpatch.fleet.host_info#module:host). In check mode, as it is.
+  type: dict
+  returned: if the host could be read
+before:
+  description: The state of each part before, by module, as RV(kpatch.fleet.patch#module:before).
+  type: dict
+  returned: if the host could be read
+after:
+  description: The same afterwards; in check mode, what it would be.
+  type: dict
+  returned: if the host could be read
+diff:
+  description: The same two, for diff mode.
+  type: dict
+  returned: if the host could be read
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import finish, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import argument_spec
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec("patchset"), supports_check_mode=True)
+    finish(module, run("patchset", module.params, module.check_mode))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts the core module and patches on a simulated host, or takes them off."""
+
+from __future__ import annotations
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction, artifact, loaded
+
+
+class ActionModule(SimulatedAction):
+    def _act(self, arguments):
+        on = arguments.get("state") != "absent"
+        parts = [(self._core, "core", "kpatch")] if arguments["core"] else []
+        parts += [(self._patch, "patch", name) for name in arguments["names"]]
+        results = []
+        for act, step, name in parts if on else reversed(parts):
+            results.append(act(arguments, on, step, name))
+            if results[-1].get("failed"):
+                return {"failed": True, "msg": "a part failed", "results": results, "host": self.file["host"]}
+        changed = any(result["changed"] for result in results)
+        return {"changed": changed, "msg": "all parts", "results": results, "host": self.file["host"]}
+
+    def _core(self, arguments, on, step, name):
+        host = self.file["host"]
+        if (stop := self.change(step, on != bool(host["core"]), name)) is not None:
+            return stop
+        if not on and host["patches"]:
+            return {"failed": True, "reason": "core-in-use", "msg": "patches are registered"}
+        host["core"] = loaded(artifact(arguments, host, name)) if on else None
+        return {"changed": True, "msg": "core: changed"}
+
+    def _patch(self, arguments, on, step, name):
+        host, module = self.file["host"], module_name(name)
+        there = any(patch["module"] == module for patch in host["patches"])
+        if (stop := self.change(step, on != there, f"patch {name}")) is not None:
+            return stop
+        if on and not host["core"]:
+            return {"failed": True, "reason": "core-missing", "msg": "the core module is not loaded"}
+        host["patches"] = [patch for patch in host["patches"] if patch["module"] != module]
+        if on:
+            host["patches"].append(loaded(artifact(arguments, host, name)))
+        return {"changed": True, "msg": f"{name}: changed"}

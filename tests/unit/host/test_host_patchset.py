@@ -1,0 +1,126 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""If this breaks, a set of patches goes on in another order than was asked for, or a part of it passes for all."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import entry
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
+
+NAMES = ["b", "a"]
+
+
+class Set:
+    """A patch set and the host that it is for; *builds* tells which build of each there is to load."""
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+        self.builds = {"kpatch": "core", "a": "1", "b": "2"}
+
+    def run(self, state: str = "enabled", check_mode: bool = False, **params: Any) -> dict[str, Any]:
+        self.host.calls.clear()
+        files = [self.host.artifact(name, build) for name, build in self.builds.items()] if state == "enabled" else []
+        artifacts = [{"manifest": manifest, "src": str(src)} for manifest, src in files]
+        given = {"names": NAMES, "state": state, "core": True, "artifacts": artifacts, "timeout": 0.0, **params}
+        return entry.run("patchset", given, check_mode, self.host.root)
+
+    def on(self) -> list[str]:
+        found = read_host(self.host.root)
+        return [module["module"] for module in [found["core"], *found["patches"]] if module]
+
+
+@pytest.fixture
+def patches(host: Any, monkeypatch: pytest.MonkeyPatch) -> Set:
+    monkeypatch.setattr(entry, "KernelLoader", lambda: host)
+    return Set(host)
+
+
+def test_on_in_order_and_off_in_reverse(patches: Set) -> None:
+    empty = patches.host.tree()
+    done = patches.run()
+    assert done["changed"]
+    assert patches.host.calls == ["load kpatch SRCcore", "load kpatch_b SRC2", "load kpatch_a SRC1"]
+    assert done["msg"] == "kpatch: absent -> loaded; kpatch_b: absent -> enabled; kpatch_a: absent -> enabled"
+    assert [result["after"]["module"] for result in done["results"]] == ["kpatch", "kpatch_b", "kpatch_a"]
+    gone = patches.run("absent")
+    unloads = [call for call in patches.host.calls if call.startswith("unload")]
+    assert (gone["changed"], unloads) == (True, ["unload kpatch_a", "unload kpatch_b", "unload kpatch"])
+    assert patches.host.tree() == empty
+
+
+@pytest.mark.parametrize("state", ["enabled", "absent"])
+def test_a_second_time_changes_nothing(patches: Set, state: str) -> None:
+    patches.run()
+    patches.run(state)
+    again = patches.run(state)
+    assert (again["changed"], again["before"], patches.host.calls) == (False, again["after"], [])
+
+
+@pytest.mark.parametrize(("earlier", "state"), [([], "enabled"), (NAMES, "absent"), (["a"], "enabled"), ([], "absent")])
+def test_check_mode_foretells_what_happens(patches: Set, earlier: list[str], state: str) -> None:
+    if earlier:
+        patches.run(names=earlier)
+    tree, now = patches.host.tree(), read_host(patches.host.root)
+    foreseen = patches.run(state, check_mode=True)
+    assert (patches.host.tree(), patches.host.calls, foreseen["host"]) == (tree, [], now)
+    assert (foreseen.get("failed"), foreseen["warnings"]) == (None, [])
+    done = patches.run(state)
+    assert {key: done[key] for key in ("changed", "before", "after", "diff", "msg", "results")} == {
+        key: foreseen[key] for key in ("changed", "before", "after", "diff", "msg", "results")
+    }
+
+
+@pytest.mark.parametrize("state", ["enabled", "absent"])
+def test_the_host_is_read_after_all_was_done(patches: Set, state: str) -> None:
+    patches.run()
+    assert patches.run(state)["host"] == read_host(patches.host.root)
+
+
+def test_the_first_failure_ends_it_and_says_what_each_part_is_in(patches: Set) -> None:
+    patches.host.refuse["load", "SRC2"] = [errno.EINVAL]
+    done = patches.run()
+    assert (done["failed"], done["changed"], done["reason"]) == (True, True, "load-failed")
+    assert patches.on() == ["kpatch"]
+    assert patches.host.calls == ["load kpatch SRCcore", "load kpatch_b SRC2"]
+    assert "On the host now: kpatch_b is absent." in done["msg"]
+    assert done["msg"].endswith("Of the others, kpatch is loaded, kpatch_a is absent (not tried).")
+    assert [bool(result.get("failed")) for result in done["results"]] == [False, True]
+    assert done["host"] == read_host(patches.host.root)
+    assert {module: summary["state"] for module, summary in done["after"].items()} == {
+        "kpatch": "loaded",
+        "kpatch_b": "absent",
+        "kpatch_a": "absent",
+    }
+
+
+def test_the_core_module_stays_if_a_patch_does_not_go(patches: Set) -> None:
+    patches.run()
+    patches.host.refuse["write", "kpatch_b"] = [errno.EBUSY]
+    done = patches.run("absent")
+    assert (done["reason"], patches.on()) == ("busy", ["kpatch", "kpatch_b"])
+    assert done["msg"].endswith("Of the others, kpatch_a is absent, kpatch is loaded (not tried).")
+
+
+def test_a_failure_in_check_mode_is_no_change_of_the_part(patches: Set) -> None:
+    (patches.host.root / "proc/sys/kernel/modules_disabled").write_text("1\n")
+    done = patches.run(check_mode=True)
+    assert (done["failed"], done["changed"], done["reason"]) == (True, False, "modules-disabled")
+
+
+def test_without_the_core_module(patches: Set) -> None:
+    assert patches.run(core=False)["reason"] == "core-missing"
+    patches.run()
+    assert not patches.run("absent", core=False).get("failed")
+    assert patches.on() == ["kpatch"]
+
+
+def test_the_core_module_does_not_go_while_others_need_it(patches: Set) -> None:
+    patches.run()
+    for check_mode in (True, False):
+        assert patches.run("absent", names=["a"], check_mode=check_mode)["reason"] == "core-in-use"
+    assert patches.on() == ["kpatch", "kpatch_b"]
