@@ -83,8 +83,12 @@ def with_artifacts(parts: list[Part], artifacts: list[dict[str, Any]]) -> list[P
     came = {}
     for artifact in artifacts:
         manifest = checked_manifest(artifact["manifest"])
-        came[manifest["name"]] = {"manifest": manifest, "src": Path(artifact["src"]) if artifact["src"] else None}
-    return [replace(part, **came.get(part.name, {})) for part in parts]
+        came[manifest["name"]] = (manifest, Path(artifact["src"]) if artifact["src"] else None)
+    nothing = (None, None)
+    return [
+        replace(part, manifest=manifest, src=src)
+        for part, (manifest, src) in ((part, came.get(part.name, nothing)) for part in parts)
+    ]
 
 
 def checked_manifest(manifest: Any) -> dict[str, Any]:

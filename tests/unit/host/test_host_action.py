@@ -225,6 +225,12 @@ class TestPatchset:
         self.run(driver)
         assert driver.calls == ["put /remote/tmp/kpatch_b.ko", self.MODULE]
 
+    def test_on_a_bare_host_the_core_module_goes_along(self, driver: Driver) -> None:
+        driver.host.transition("kpatch", "absent").reach()
+        for check, count in [(False, 3), (True, 0)]:
+            assert self.run(driver, check=check)["changed"]
+            assert len(driver.calls) == count + 1
+
     def test_nothing_to_do_needs_no_trip(self, driver: Driver) -> None:
         self.enable(driver, "a")
         self.enable(driver, "b")

@@ -112,6 +112,14 @@ def test_a_failure_in_check_mode_is_no_change_of_the_part(patches: Set) -> None:
     assert (done["failed"], done["changed"], done["reason"]) == (True, False, "modules-disabled")
 
 
+def test_check_mode_goes_up_to_the_first_refusal(patches: Set) -> None:
+    patches.host.show_livepatch("livepatch_x", "meminfo_proc_show")
+    done = patches.run(check_mode=True)
+    assert (done["failed"], done["reason"], patches.host.calls) == (True, "foreign-patch", [])
+    assert done["after"]["kpatch"]["state"] == "loaded"
+    assert "Of the others, kpatch is absent, kpatch_a is absent (not tried)." in done["msg"]
+
+
 def test_without_the_core_module(patches: Set) -> None:
     assert patches.run(core=False)["reason"] == "core-missing"
     patches.run()

@@ -53,6 +53,19 @@ def test_reason_is_that_of_the_item_that_failed(made: dict[str, Any]) -> None:
     assert outcome.after(made, "h", [loop], look("kpatch")).reason.startswith("busy: task 1")
 
 
+def test_reason_of_a_patch_set_is_that_of_the_part_that_failed(made: dict[str, Any]) -> None:
+    whole = {"failed": True, "reason": "busy", "msg": "all parts", "results": [{"msg": "fine"}, FAILED]}
+    assert outcome.after(made, "h", [whole], look("kpatch")).reason == "busy: task 1"
+    refused = {"failed": True, "reason": "bad-arguments", "msg": "no names"}
+    assert outcome.after(made, "h", [refused], look()).reason == "bad-arguments: no names"
+
+
+def test_result_of_a_patch_set_is_a_look(made: dict[str, Any]) -> None:
+    whole = {"changed": True, "results": [{"changed": True, "msg": "x"}], **DONE}
+    assert outcome.after(made, "h", [whole], whole).state == "applied"
+    assert outcome.foreseen(made, "h", [whole]).reason == "would do: x"
+
+
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
