@@ -13,6 +13,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import field_bias, is_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError
+from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_files import Pair, readelf
@@ -88,6 +89,31 @@ def test_damage_is_named(tmp_path: Path, cut: int, at: int, byte: int) -> None:
     path.write_bytes(image[: len(image) - cut % len(image)])
     with contextlib.suppress(ElfError):
         e.read(path)
+
+
+def test_another_reader_sees_the_same(pair: Pair) -> None:
+    source = 'int f(int x) { static int n; WARN(); return exported("f %d", n += x); }'
+    path = pair.folder / "copy.o"
+    ours = e.read(pair.compile("original", source))
+    write(ours, path)
+    with path.open("rb") as stream:
+        theirs = ELFFile(stream)
+        symbols = theirs.get_section_by_name(".symtab")
+        names = [section.name for section in theirs.iter_sections()]
+        for section in ours.sections:
+            found = theirs.get_section_by_name(section.name)
+            assert names.count(section.name) > 1 or not section.data or found.data() == section.data
+        relocations = [
+            (names[table["sh_info"]], entry["r_offset"], entry["r_info_type"], entry["r_addend"], value["st_value"])
+            for table in theirs.iter_sections("SHT_RELA")
+            for entry in table.iter_relocations()
+            for value in [symbols.get_symbol(entry["r_info_sym"])]
+        ]
+    assert sorted(relocations) == sorted(
+        (section.name, reloc.offset, reloc.type, reloc.addend, reloc.symbol.value)
+        for section in ours.sections
+        for reloc in section.relocs
+    )
 
 
 def test_no_file(tmp_path: Path) -> None:
