@@ -83,9 +83,12 @@ def _tainted(host: dict[str, Any], planned: dict[str, Any]) -> Verdict | None:
 
 
 def _single(results: list[Any]) -> Iterator[dict[str, Any]]:
-    """The results one by one; that of a loop holds one for each item, and has failed if one of them has."""
+    """The results one by one; that of a loop or of a patch set holds several.
+
+    A patch set that has failed gives the reason itself, and tells what has become of all its parts; a loop doesn't.
+    """
     for result in results:
-        if isinstance(result, dict) and isinstance(result.get("results"), list):
+        if isinstance(result, dict) and isinstance(result.get("results"), list) and not result.get("reason"):
             yield from _single(result["results"])
         elif isinstance(result, dict):
             yield result

@@ -53,9 +53,9 @@ def test_reason_is_that_of_the_item_that_failed(made: dict[str, Any]) -> None:
     assert outcome.after(made, "h", [loop], look("kpatch")).reason.startswith("busy: task 1")
 
 
-def test_reason_of_a_patch_set_is_that_of_the_part_that_failed(made: dict[str, Any]) -> None:
-    whole = {"failed": True, "reason": "busy", "msg": "all parts", "results": [{"msg": "fine"}, FAILED]}
-    assert outcome.after(made, "h", [whole], look("kpatch")).reason == "busy: task 1"
+def test_reason_of_a_patch_set_tells_of_all_its_parts(made: dict[str, Any]) -> None:
+    whole = {"failed": True, "reason": "busy", "msg": "task 1. Of the others", "results": [{"msg": "fine"}, FAILED]}
+    assert outcome.after(made, "h", [whole], look("kpatch")).reason == "busy: task 1. Of the others"
     refused = {"failed": True, "reason": "bad-arguments", "msg": "no names"}
     assert outcome.after(made, "h", [refused], look()).reason == "bad-arguments: no names"
 

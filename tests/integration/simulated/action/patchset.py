@@ -18,7 +18,7 @@ class ActionModule(SimulatedAction):
         for act, step, name in parts if on else reversed(parts):
             results.append(act(arguments, on, step, name))
             if results[-1].get("failed"):
-                return {"failed": True, "msg": "a part failed", "results": results, "host": self.file["host"]}
+                return {**results[-1], "results": results, "host": self.file["host"]}
         changed = any(result["changed"] for result in results)
         return {"changed": changed, "msg": "all parts", "results": results, "host": self.file["host"]}
 
