@@ -104,6 +104,8 @@ class Fleet:
             "kpatch_home": str(self.home),
             "kpatch_patches": [{"name": name} for name in self.patches],
             "kpatch_batches": [1, 2, 2],
+            # Nothing is compiled here.
+            "builder_packages": [],
         }
         command = ["ansible-playbook", "-i", str(self.directory / "inventory.yml"), f"kpatch.fleet.{playbook}"]
         return subprocess.Popen(

@@ -11,9 +11,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import headers
 import pytest
 import yaml
+from builder import Builder, identify
 from host import Host
 
 SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
@@ -47,16 +47,26 @@ def lab() -> Iterator[dict[str, dict[str, object]]]:
 
 
 @pytest.fixture(scope="session", params=SERIES)
-def machine(
+def booted(
     request: pytest.FixtureRequest, lab: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory
 ) -> Host:
-    """The booted kernel of one series, with the modules that were compiled for it."""
+    """The booted kernel of one series."""
     name = _machine(request.param)
-    host = Host(name, lab[name], tmp_path_factory.mktemp("ssh"))
-    release, version = host.run("uname -r; uname -v").splitlines()
-    host.send(headers.modules(release, version, CACHE, tmp_path_factory.mktemp("kmod")))
-    host.complaints()
-    return host
+    return Host(name, lab[name], tmp_path_factory.mktemp("ssh"))
+
+
+@pytest.fixture(scope="session")
+def builder(booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """The builder for that kernel, with an empty store."""
+    return Builder(identify(booted), CACHE, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def machine(booted: Host, builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The booted kernel, with the modules that were compiled for it."""
+    booted.send(builder.modules(tmp_path_factory.mktemp("kmod")))
+    booted.complaints()
+    return booted
 
 
 @pytest.fixture

@@ -22,8 +22,11 @@ def clean_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run *argv* and return what it printed; raise BuildError with the end of what it said if it fails."""
+def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None, warnings: bool = False) -> str:
+    """Run *argv* and return what it printed, with *warnings* also on its error output.
+
+    Raise BuildError with the end of what it said if it fails.
+    """
     command = [str(arg) for arg in argv]
     try:
         done = subprocess.run(
@@ -41,7 +44,7 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-_TAIL:]
         raise BuildError(f"{_short(command)}: failed with status {done.returncode}: {said}")
-    return done.stdout
+    return done.stdout + done.stderr if warnings else done.stdout
 
 
 def pipe(producer: Sequence[Arg], consumer: Sequence[Arg]) -> None:

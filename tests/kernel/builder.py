@@ -1,0 +1,70 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The builder, set to work for the kernel that runs on one machine."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import shutil
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, kbuild, patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree, ensure, locked
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import elf
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import read_sources
+from host import Host
+
+KMOD = Path(__file__).parents[2] / "kmod"
+
+
+class Builder:
+    """Builds for one kernel into *store*."""
+
+    def __init__(self, kernel: Identity, cache: Path, store: Path) -> None:
+        self.kernel = kernel
+        self.cache = cache
+        self.store = store
+        with locked(cache, kernel.release):
+            self.tree: Tree = ensure(cache, kernel, print)
+
+    def core(self) -> Result:
+        """The core module."""
+        sources = read_sources(KMOD / "core")
+        return core_module.build(core_module.Request(sources, self.kernel, self.cache, self.store), False, print)
+
+    def patch(self, name: str, diff: str, switch: str = "kernel") -> Result:
+        """A patch module."""
+        sources = {**read_sources(KMOD / "patch"), "kpatch.h": (KMOD / "core/kpatch.h").read_text(encoding="utf-8")}
+        consistency = {"leave": "patched_set", "switch": switch}
+        request = patch_module.Request(name, diff, consistency, sources, self.kernel, self.cache, self.store)
+        return patch_module.build(request, False, print)
+
+    def diff(self, file: str, old: str, new: str) -> str:
+        """The source patch that replaces the one occurrence of *old* in *file*."""
+        before = (self.tree.source / file).read_text(encoding="utf-8")
+        assert before.count(old) == 1, f"{file}: {old!r} is there {before.count(old)} times"
+        lines = (text.splitlines(keepends=True) for text in (before, before.replace(old, new)))
+        return "".join(difflib.unified_diff(*lines, f"a/{file}", f"b/{file}"))
+
+    def modules(self, scratch: Path) -> list[Path]:
+        """The modules of kmod/core and kmod/tests, compiled in *scratch*, without debug data."""
+        shutil.copytree(KMOD / "core", scratch / "core")
+        shutil.copytree(KMOD / "tests", scratch / "tests")
+        with locked(self.cache, self.kernel.release):
+            kbuild.external_modules(self.tree, scratch / "core")
+            symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"
+            kbuild.external_modules(self.tree, scratch / "tests", symbols)
+        built = [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko")]
+        run(["strip", "--strip-debug", *built])
+        return built
+
+
+def identify(host: Host) -> Identity:
+    """The kernel that runs on *host*."""
+    release, version = host.run("uname -r; uname -v").splitlines()
+    notes = base64.b64decode(host.run("base64 /sys/kernel/notes"))
+    return Identity(release, version, str(elf.build_id(notes)))

@@ -1,0 +1,110 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The builder, judged by the kernel that it builds for.
+
+If these fail, a patch module does something else than its diff says, or crashes; or an operator learns on a host what
+could have been known from the diff.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import RefusedError
+from builder import Builder
+from host import Host
+
+DEMO = Path(__file__).parents[2] / "playbooks/files/demo"
+MEMINFO = "fs/proc/meminfo.c"
+VLAN = "net/8021q/vlanproc.c"
+
+
+@pytest.fixture(scope="session")
+def core(builder: Builder) -> Builder:
+    """The builder, which has built the core module."""
+    assert builder.core().changed
+    return builder
+
+
+def demo(name: str) -> str:
+    return (DEMO / f"{name}.patch").read_text(encoding="utf-8")
+
+
+def test_a_patch_of_vmlinux_does_what_it_says(host: Host, core: Builder) -> None:
+    result = core.patch("demo-meminfo", demo("demo-meminfo"))
+    assert result.changed
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    assert "KpatchDemo" not in host.read("/proc/meminfo")
+    host.load("kpatch_demo_meminfo")
+    # The reserve holds at least the high watermarks of all zones (calculate_totalreserve_pages() in mm/page_alloc.c).
+    pages = int(host.run("awk '/ high +[0-9]/ {sum += $2} END {print sum}' /proc/zoneinfo"))
+    line = next(line for line in host.read("/proc/meminfo").splitlines() if line.startswith("KpatchDemo:"))
+    assert int(line.split()[1]) >= 4 * pages > 0
+    assert host.set("kpatch_demo_meminfo", 0)
+    assert "KpatchDemo" not in host.read("/proc/meminfo")
+    host.unload("kpatch_demo_meminfo")
+
+
+def test_a_patch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
+    result = core.patch("demo-vlan", demo("demo-vlan"))
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    host.run("rmmod 8021q 2> /dev/null; :")
+    host.load("kpatch_demo_vlan")
+    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "0"
+    host.run("modprobe 8021q")
+    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "1"
+    assert "(KpatchDemo)" in host.read("/proc/net/vlan/config")
+    host.run("rmmod 8021q")
+    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "0"
+    assert host.set("kpatch_demo_vlan", 0)
+    host.unload("kpatch_demo_vlan")
+
+
+def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tmp_path: Path) -> None:
+    first = core.patch("demo-meminfo", demo("demo-meminfo"))
+    assert not core.patch("demo-meminfo", demo("demo-meminfo")).changed
+    assert not core.core().changed
+    other = Builder(core.kernel, core.cache, tmp_path)
+    assert other.core().manifest == core.core().manifest
+    assert other.patch("demo-meminfo", demo("demo-meminfo")).manifest == first.manifest
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "function", "reason"),
+    [
+        (MEMINFO, '"meminfo", 0,', '"meminfo", 0400,', "proc_meminfo_init", "__init"),
+        (VLAN, '= "config";', '= "settings";', "name_conf", "data"),
+        (MEMINFO, "seq_write(m,", "/* no effect */ seq_write(m,", "", "change"),
+        ("fs/minix/inode.c", "f_type = sb->s_magic", "f_type = 0", "", "built"),
+    ],
+    ids=["init code", "static data", "no effect", "not built"],
+)
+def test_what_cannot_be_patched_is_named(
+    core: Builder, file: str, old: str, new: str, function: str, reason: str
+) -> None:
+    text = (core.tree.source / file).read_text(encoding="utf-8")
+    place = text.index(old)
+    context = text[text.rindex("\n", 0, place) + 1 : text.index("\n", place) + 1]
+    # A line that is there more than once is told by the one before it.
+    if text.count(context) > 1:
+        context = text[text.rindex("\n", 0, text.rindex("\n", 0, place)) + 1 : text.index("\n", place) + 1]
+    diff = core.diff(file, context, context.replace(old, new))
+    with pytest.raises(RefusedError) as refused:
+        core.patch("refused", diff)
+    found = refused.value.refusals
+    assert [refusal.file for refusal in found] == [file]
+    assert function in found[0].function
+    assert reason in found[0].reason
+    assert not (core.store / core.kernel.release / "refused").exists()
+
+
+def test_a_diff_that_does_not_apply_is_refused(core: Builder) -> None:
+    diff = demo("demo-meminfo").replace("struct sysinfo i;", "struct sysinfo j;")
+    with pytest.raises(RefusedError) as refused:
+        core.patch("refused", diff)
+    assert [refusal.file for refusal in refused.value.refusals] == [MEMINFO]
+    assert "apply" in str(refused.value)
