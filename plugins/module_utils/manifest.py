@@ -84,7 +84,8 @@ def check_file(manifest: dict[str, Any], path: Path) -> None:
     if (size, digest) != (manifest["size"], manifest["sha256"]):
         raise ManifestError(
             f"{path}: is not the artifact of its manifest (sha256 {digest}, {size} bytes; "
-            f"expected {manifest['sha256']}, {manifest['size']} bytes): it was damaged or changed; ship it again"
+            f"expected {manifest['sha256']}, {manifest['size']} bytes): "
+            "it was damaged or changed; build or ship it again"
         )
 
 
