@@ -182,7 +182,8 @@ def _title(report: dict[str, Any]) -> str:
 
 def _counts(report: dict[str, Any]) -> str:
     counts = report["counts"].items()
-    return f"{len(report['hosts'])} hosts: " + ", ".join(f"{count} {state}" for state, count in sorted(counts))
+    total = len(report["hosts"])
+    return f"{total} host{'' if total == 1 else 's'}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts))
 
 
 def _sentence(host: dict[str, Any]) -> str:
