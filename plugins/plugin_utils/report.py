@@ -181,9 +181,9 @@ def _title(report: dict[str, Any]) -> str:
 
 
 def _counts(report: dict[str, Any]) -> str:
-    counts = report["counts"].items()
     total = len(report["hosts"])
-    return f"{total} host{'' if total == 1 else 's'}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts))
+    states = ", ".join(f"{count} {state}" for state, count in sorted(report["counts"].items()))
+    return f"{total} host{'' if total == 1 else 's'}: {states}"
 
 
 def _sentence(host: dict[str, Any]) -> str:
