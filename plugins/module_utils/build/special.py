@@ -23,6 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import P
 
 ORC_IP, ORC = ".orc_unwind_ip", ".orc_unwind"
 FENTRY = "__mcount_loc"
+ALTERNATIVES = ".altinstructions"
 DYNAMIC_DEBUG = "__dyndbg"
 KEYED = ("__jump_table", ".static_call_sites")
 
@@ -40,7 +41,7 @@ class Table:
 # exception_table_entry, jump_entry, paravirt_patch_site, static_call_site. A WARN that only moved to another
 # line is no change: the line is in bytes 8 and 9 of a bug_entry.
 TABLES = {
-    ".altinstructions": Table(2, compared=True),
+    ALTERNATIVES: Table(2, compared=True),
     "__bug_table": Table(2, compared=True, ignored=(8, 10)),
     "__ex_table": Table(2, compared=True),
     "__jump_table": Table(3, compared=True),
@@ -184,6 +185,17 @@ def tables() -> set[str]:
     return {*TABLES, ORC}
 
 
+def _replaces_with_nothing(section: e.Section, start: int, size: int) -> bool:
+    """Whether the entry is an alternative that only takes instructions away.
+
+    Where its replacement would be is another function's: in kernel/fork.c of 6.1 one of dup_mmap points at a jump of
+    copy_process. The length is the last byte of struct alt_instr; 5.10 has another one behind it, and 13 bytes.
+    """
+    if section.name != ALTERNATIVES:
+        return False
+    return section.data[start + (11 if size == 13 else size - 1)] == 0
+
+
 def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None) -> list[Entry]:
     relocs = parts.relocs_between(section, 0, section.size)
     per_entry = TABLES[section.name].relocs
@@ -200,6 +212,8 @@ def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None)
         start = number * size
         if own[0].offset != start or own[-1].offset >= start + size:
             raise ElfError(f"{file}: {section.name}: entry {number} does not begin with a relocation")
+        if _replaces_with_nothing(section, start, size):
+            own = own[:1]
         owner = parts.target(section, own[0]).piece
         companion = None
         if section.name == ORC_IP and orc is not None:

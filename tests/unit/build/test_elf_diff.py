@@ -203,3 +203,20 @@ def test_a_static_branch_on_a_key_of_a_module_is_refused(pair: Pair) -> None:
     (refusal,) = pair.diff(before, after, "demo").refusals
     assert refusal.function == "first"
     assert "static branch" in refusal.reason
+
+
+# struct alt_instr of 6.1 (arch/x86/include/asm/alternative.h).
+ALTERNATIVE = """
+#define ALTERNATIVE(new) asm volatile("1: .byte 0x0f,0x1f,0x44,0,0\\n.pushsection .altinstructions,\\"a\\"\\n" \\
+    ".long 1b - .\\n.long 4f - .\\n.word 516\\n.byte 5\\n.byte 5f - 4f\\n.popsection\\n" \\
+    ".pushsection .altinstr_replacement,\\"ax\\"\\n4: " new "\\n5:\\n.popsection")
+int nothing_instead(int x) { ALTERNATIVE(""); return exported("nothing %d", x); }
+int jump_instead(int x) { ALTERNATIVE("jmp 7f"); x += hidden("jump %d", x); asm volatile("7: nop"); return x * 3; }
+"""
+
+
+def test_an_alternative_without_replacement_does_not_change_with_the_next(pair: Pair) -> None:
+    after = ALTERNATIVE.replace('x += hidden("jump %d", x);', 'x += hidden("jump %d", x); x += hidden("more %d", x);')
+    diff = pair.diff(ALTERNATIVE, after)
+    assert not diff.refusals
+    assert names(diff.changed) == ["jump_instead"]
