@@ -18,7 +18,8 @@ from host import Host
 
 SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
 CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.fleet")
-LAB = "kernel-tests"
+# Two runs at once need two labs.
+LAB = os.environ.get("KPATCH_LAB", "kernel-tests")
 
 
 def _lab(state: str) -> None:
