@@ -15,7 +15,7 @@
 struct module;
 
 /* Raised whenever a structure below changes; the core refuses any other. */
-#define KPATCH_ABI 1
+#define KPATCH_ABI 2
 
 /*
  * The two axes of consistency (V. Pavlik, "live patching design",
@@ -47,16 +47,61 @@ enum kpatch_switch {
 };
 
 /**
+ * enum kpatch_means - how a switch of the whole kernel comes about
+ * @KPATCH_BY_STOPPING:	the machine is stopped, the stacks are checked
+ * @KPATCH_BY_COUNTING:	calls of the patched set are counted in and out, and
+ *			the switch comes when none is under way; nothing stops
+ *
+ * Only for leave=patched_set, switch=kernel there is a choice.
+ */
+enum kpatch_means {
+	KPATCH_BY_STOPPING,
+	KPATCH_BY_COUNTING,
+};
+
+/**
+ * struct kpatch_range - bytes of a function that differ between its object
+ *			 file and the running kernel
+ * @offset:	of the first byte, from the function's symbol
+ * @length:	how many
+ */
+struct kpatch_range {
+	u32 offset;
+	u32 length;
+};
+
+/**
+ * struct kpatch_original - what a function that is to be replaced looks like
+ * @checksum:	64-bit FNV-1a over its @size bytes in the order of addresses,
+ *		those of @masked left out
+ * @size:	its size in bytes
+ * @masked:	relocated places and those that the kernel patches itself:
+ *		ascending, not overlapping
+ * @nr_masked:	how many
+ */
+struct kpatch_original {
+	u64 checksum;
+	u32 size;
+	u32 nr_masked;
+	const struct kpatch_range *masked;
+};
+
+/**
  * struct kpatch_func - one function to replace
  * @name:	its name in its object's symbol table
  * @sympos:	which of the symbols of that name in that object, counted from
  *		1 in the order of addresses; 0 if the name must be unique
  * @new_func:	the replacement, in the patch module's text
+ * @original:	what must be there before it is replaced; NULL: not compared
+ * @force:	don't mind tasks that are in it (KPATCH_FORCE_UNSAFE): a patch
+ *		with such a function can never be unloaded
  */
 struct kpatch_func {
 	const char *name;
 	unsigned long sympos;
 	void *new_func;
+	const struct kpatch_original *original;
+	bool force;
 };
 
 /**
@@ -79,6 +124,27 @@ struct kpatch_reloc {
 	long addend;
 };
 
+struct kpatch_object;
+
+/**
+ * struct kpatch_hooks - what a patch module wants to do at an object's switch
+ * @pre_patch:		before the object's functions are redirected; anything
+ *			but 0 refuses the patch, or the load of the module
+ * @post_patch:		once they are
+ * @pre_unpatch:	before they are restored
+ * @post_unpatch:	once they are; also after a pre_patch whose patch then
+ *			could not be enabled
+ *
+ * Called with the object there, in a context that may sleep, one at a time.
+ * Each may be NULL. They must not register, enable or disable patches.
+ */
+struct kpatch_hooks {
+	int (*pre_patch)(const struct kpatch_object *object);
+	void (*post_patch)(const struct kpatch_object *object);
+	void (*pre_unpatch)(const struct kpatch_object *object);
+	void (*post_unpatch)(const struct kpatch_object *object);
+};
+
 /**
  * struct kpatch_object - vmlinux or one module, and what changes in it
  * @name:	the module's name; NULL for vmlinux
@@ -86,6 +152,7 @@ struct kpatch_reloc {
  * @nr_funcs:	how many
  * @relocs:	the relocations against this object's symbols
  * @nr_relocs:	how many
+ * @hooks:	what else is to be done; may be NULL
  */
 struct kpatch_object {
 	const char *name;
@@ -93,6 +160,7 @@ struct kpatch_object {
 	unsigned int nr_funcs;
 	const struct kpatch_reloc *relocs;
 	unsigned int nr_relocs;
+	const struct kpatch_hooks *hooks;
 };
 
 /**
@@ -103,6 +171,9 @@ struct kpatch_object {
  * @nr_objects:	how many
  * @leave:	what a task must have left
  * @switching:	what switches at once
+ * @means:	how, where there is a choice
+ * @replace:	once it is enabled, every other patch is disabled, in one switch
+ * @checksum:	what it was made from, for whoever reads sysfs; may be NULL
  */
 struct kpatch_patch {
 	unsigned int abi;
@@ -111,6 +182,9 @@ struct kpatch_patch {
 	unsigned int nr_objects;
 	enum kpatch_leave leave;
 	enum kpatch_switch switching;
+	enum kpatch_means means;
+	bool replace;
+	const char *checksum;
 };
 
 int kpatch_register(const struct kpatch_patch *patch);

@@ -13,7 +13,7 @@ import pytest
 from host import Host
 
 REFUSALS = {
-    "abi": "a patch module was built for abi 2, this core has 1",
+    "abi": "a patch module was built for abi 3, this core has 2",
     "thread": "kpt_wrong: this core gives switch=kernel only",
     "leave": "kpt_wrong: this core gives leave=function and leave=patched_set only",
     "missing": "symbol kpt_no_such_function,0 is not in kpt_target",
