@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome, runs
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
@@ -36,7 +36,7 @@ class ActionModule(ControllerAction):
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
         if verdict:
-            return {**self._outcome(verdict), "act": False, "core": False}
+            return {**self._outcome(verdict, look), "act": False, "core": False}
         self._append("begin")
         core = plans.removes_core(self._plan["core"], self._plan["patches"], look["host"])
         return {"act": True, "core": core or self._plan["want"] == "applied"}
@@ -48,11 +48,11 @@ class ActionModule(ControllerAction):
 
     def _end(self, look: Any, results: list[Any]) -> Result:
         if self._plan["check"]:
-            return self._outcome(outcome.foreseen(self._plan, self._host, results))
-        return self._outcome(outcome.after(self._plan, self._host, results, look))
+            return self._outcome(outcome.foreseen(self._plan, self._host, results), look)
+        return self._outcome(outcome.after(self._plan, self._host, results, look), look)
 
-    def _outcome(self, verdict: Verdict) -> Result:
-        self._append("host", state=verdict.state, reason=verdict.reason)
+    def _outcome(self, verdict: Verdict, look: Any) -> Result:
+        self._append("host", state=verdict.state, reason=verdict.reason, runs=runs.seen(look))
         self.show([f"{self._host}: {verdict.state}" + (f": {verdict.reason}" if verdict.reason else "")])
         return {"state": verdict.state, "reason": verdict.reason, "fault": verdict.state in FAULTS}
 

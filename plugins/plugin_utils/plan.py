@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, runs, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Artifacts, Verdict
@@ -226,6 +226,7 @@ def _host(order: Order, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
         "build_id": kernel["build_id"],
         "boot_id": kernel["boot_id"],
         "taint": kernel["taint"]["flags"],
+        "runs": runs.seen(look),
     }
 
 
