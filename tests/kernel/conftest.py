@@ -20,11 +20,12 @@ SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
 CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.fleet")
 # Two runs at once need two labs.
 LAB = os.environ.get("KPATCH_LAB", "kernel-tests")
+CPUS = int(os.environ.get("CPUS", "1"))
 
 
 def _lab(state: str) -> None:
     hosts = [{"name": _machine(series), "kernel": series} for series in SERIES]
-    variables = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "kpatch_cache": str(CACHE)}
+    variables = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "lab_cpus": CPUS, "kpatch_cache": str(CACHE)}
     command = ["ansible-playbook", "-i", "localhost,", "kpatch.fleet.lab", "-e", json.dumps(variables)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -71,3 +71,8 @@ def test_without_qemu_the_package_is_named(tmp_path: Path) -> None:
 def test_an_accelerator_that_was_asked_for_is_not_doubted(tmp_path: Path) -> None:
     assert machine.choose_accel("kvm", BOOT, tmp_path) == "kvm"
     assert machine.choose_accel("tcg", BOOT, tmp_path) == "tcg"
+
+
+def test_several_emulated_processors_take_turns_and_one_is_not_slowed_down_for_it() -> None:
+    assert "thread=single" in after(Machine("tcg", 384, 2).arguments(), "-accel")
+    assert "thread=multi" in after(HARDWARE.arguments(), "-accel")
