@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, publish, report
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision, ledger, publish, report
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 
@@ -38,7 +38,7 @@ class ActionModule(ControllerAction):
             publish.publish(path / "report.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
             publish.publish(path / "report.md", report.markdown(document))
             self.show([f"report: {path / 'report.md'}"])
-        failures = report.failures(plan, entries, arguments["require_all"])
+        failures = decision.failures(plan, entries, arguments["require_all"])
         return {"report": document, "failures": failures, "rollout": str(path)}
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision as decisions
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import report
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 
 
@@ -27,7 +27,8 @@ class Decision:
 def decide(plan: dict[str, Any], ledger: Ledger, hosts: list[str]) -> Decision:
     """Whether *hosts* may be touched now; they have to be a whole batch of the plan."""
     number = plans.batch_of(plan, hosts[0]) if hosts else 0
-    reasons = list(report.decide(plan, ledger).reasons) if _stops(plan, ledger) else []
+    decided = decisions.decide(plan, ledger)
+    reasons = list(decided.reasons) if decided.verdict == "stop" else []
     reasons += _not_begun(plan, ledger, number)
     if not number or sorted(plan["batches"][number - 1]) != sorted(hosts):
         reasons.append(f"these hosts are no batch of the plan {plan['id']}: {', '.join(hosts)}")
@@ -42,10 +43,6 @@ def lines(decision: Decision, where: str, hosts: list[str]) -> list[str]:
     if decision.reasons:
         return [f"STOPPED before {where}; its hosts are not touched:", *(f"  {reason}" for reason in decision.reasons)]
     return [f"{where}: {', '.join(hosts[:10])}{' …' if len(hosts) > 10 else ''}"]
-
-
-def _stops(plan: dict[str, Any], ledger: Ledger) -> bool:
-    return report.decide(plan, ledger).verdict == "stop"
 
 
 def _not_begun(plan: dict[str, Any], ledger: Ledger, number: int) -> list[str]:

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision as decisions
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import table
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
 # Past this many hosts a terminal only gets those that need a look.
 _SHORT = 40
-_UNKNOWN = {"state": "unknown", "reason": "it was begun, and no outcome was written: the controller was ended"}
 _HEAD = ("host", "kernel", "batch", "before", "state", "why")
 _NEXT = {
     "lost": "bring the host back, or leave it out (--limit 'all:!{host}'), and start the playbook again",
@@ -30,50 +28,10 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Whether the rollout may go on: 'go', 'stop' or 'done'; *complete* tells if no host was left out."""
-
-    verdict: str
-    reasons: list[str] = field(default_factory=list)
-    complete: bool = True
-
-
-def decide(plan: dict[str, Any], ledger: Ledger) -> Decision:
-    """The decision after what the ledger holds so far."""
-    hosts = _hosts(plan, ledger)
-    reasons = [*ledger.damaged, *(_sentence(host) for host in hosts if host["state"] in FAULTS and host["counts"])]
-    if reasons:
-        return Decision("stop", reasons, complete=False)
-    left_out = [_sentence(host) for host in hosts if host["state"] != plan["want"] and host["batch"] is None]
-    if pending(plan, ledger):
-        return Decision("go", left_out, not left_out)
-    return Decision("done", left_out, not left_out)
-
-
-def pending(plan: dict[str, Any], ledger: Ledger) -> list[int]:
-    """The numbers of the batches in which a host has no outcome yet."""
-    known = ledger.outcomes()
-    return [number for number, batch in enumerate(plan["batches"], start=1) if any(host not in known for host in batch)]
-
-
-def failures(plan: dict[str, Any], ledger: Ledger, require_all: bool) -> dict[str, str]:
-    """Which hosts make the playbook fail, each with one sentence; with *require_all* also those that were left out."""
-    blamed = {
-        host["host"]: _sentence(host)
-        for host in _hosts(plan, ledger)
-        if (host["counts"] and host["state"] in FAULTS)
-        or (require_all and host["batch"] is None and host["state"] != plan["want"])
-    }
-    if ledger.damaged and not blamed and plan["hosts"]:
-        blamed[next(iter(plan["hosts"]))] = ledger.damaged[0]
-    return blamed
-
-
 def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     """The report as data."""
-    decision = decide(plan, ledger)
-    hosts = [_settle(host, decision) for host in _hosts(plan, ledger)]
+    decided = decisions.decide(plan, ledger)
+    hosts = [_settle(host, decided) for host in decisions.hosts(plan, ledger)]
     return {
         "format": 1,
         "id": plan["id"],
@@ -82,7 +40,7 @@ def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "check": plan["check"],
         "want": plan["want"],
         "patches": plan["patches"],
-        "decision": {"verdict": decision.verdict, "reasons": decision.reasons, "complete": decision.complete},
+        "decision": {"verdict": decided.verdict, "reasons": decided.reasons, "complete": decided.complete},
         "summary": summary(plan, ledger),
         "counts": dict(Counter(host["state"] for host in hosts)),
         "hosts": hosts,
@@ -94,17 +52,17 @@ def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
 
 def summary(plan: dict[str, Any], ledger: Ledger) -> str:
     """The state of the rollout in one line."""
-    decision = decide(plan, ledger)
-    left = pending(plan, ledger)
+    decided = decisions.decide(plan, ledger)
+    left = decisions.pending(plan, ledger)
     doing = {"applied": "rollout", "absent": "rollback"}[plan["want"]]
-    if decision.verdict == "stop":
+    if decided.verdict == "stop":
         where = f"before batch {left[0]} of {len(plan['batches'])}" if left else "after its last batch"
         return f"{doing} {plan['id']} stopped {where}"
-    if decision.verdict == "go":
+    if decided.verdict == "go":
         return f"{doing} {plan['id']}: batch {left[0]} of {len(plan['batches'])} is next"
     if not plan["batches"]:
-        return f"{doing} {plan['id']}: nothing to do" + ("" if decision.complete else ", but hosts are left out")
-    return f"{doing} {plan['id']} is done" + ("" if decision.complete else ", but hosts are left out")
+        return f"{doing} {plan['id']}: nothing to do" + ("" if decided.complete else ", but hosts are left out")
+    return f"{doing} {plan['id']} is done" + ("" if decided.complete else ", but hosts are left out")
 
 
 def console(report: dict[str, Any]) -> list[str]:
@@ -131,30 +89,10 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
-    """Each host with its last known state. *counts* is false for what was found before and is only left out."""
-    known, begun = ledger.outcomes(), ledger.begun()
-    batches = {host: number for number, batch in enumerate(plan["batches"], start=1) for host in batch}
-    return [
-        {
-            "host": name,
-            "kernel": planned.get("release", "?"),
-            "batch": batches.get(name),
-            "before": planned["state"],
-            "state": outcome["state"],
-            "reason": outcome["reason"],
-            "counts": name in known or name in begun or planned["state"] == "lost",
-            "done": name in known,
-        }
-        for name, planned in plan["hosts"].items()
-        for outcome in [known.get(name) or (_UNKNOWN if name in begun else planned)]
-    ]
-
-
-def _settle(host: dict[str, Any], decision: Decision) -> dict[str, Any]:
+def _settle(host: dict[str, Any], decided: decisions.Decision) -> dict[str, Any]:
     """The host as the report tells it: once the rollout has stopped, what it did not come to is held."""
     kept = {key: value for key, value in host.items() if key != "counts"}
-    if decision.verdict == "stop" and host["batch"] is not None and not host["done"] and host["state"] != "unknown":
+    if decided.verdict == "stop" and host["batch"] is not None and not host["done"] and host["state"] != "unknown":
         return {**kept, "state": "held", "reason": f"not touched; it was {host['before']}"}
     return kept
 
@@ -184,10 +122,6 @@ def _counts(report: dict[str, Any]) -> str:
     total = len(report["hosts"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(report["counts"].items()))
     return f"{total} host{'' if total == 1 else 's'}: {states}"
-
-
-def _sentence(host: dict[str, Any]) -> str:
-    return f"{host['host']} is {host['state']}" + (f": {host['reason']}" if host["reason"] else "")
 
 
 def _row(host: dict[str, Any]) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import gate, plan, report
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision, gate, plan
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 from rollout_facts import LOST, look, put
@@ -76,9 +76,9 @@ def test_host_that_is_left_out_fails_only_if_all_are_required(order: plan.Order)
     made = plan.make("id", order, {"a": look(), "b": look(release="6.9")}, False)
     ledger = Ledger([entry("a", "applied")])
     assert reasons(made, "a") == []
-    assert list(report.failures(made, ledger, require_all=True)) == ["b"]
-    assert report.failures(made, ledger, require_all=False) == {}
+    assert list(decision.failures(made, ledger, require_all=True)) == ["b"]
+    assert decision.failures(made, ledger, require_all=False) == {}
 
 
 def test_damaged_ledger_fails_the_playbook_though_no_host_is_to_blame(three: dict[str, Any]) -> None:
-    assert report.failures(three, Ledger([], ["line 1: torn"]), require_all=False) == {"a": "line 1: torn"}
+    assert decision.failures(three, Ledger([], ["line 1: torn"]), require_all=False) == {"a": "line 1: torn"}
