@@ -14,14 +14,16 @@
 #include "activeness.h"
 #include "core.h"
 
-static bool func_holds(const struct kpatch_check *check, const struct live_func *func,
+static bool func_holds(const struct live_func *func, enum live_role role,
 		       unsigned long address)
 {
 	const struct live_func *now;
 
+	if (func->func->force)
+		return false;
 	if (kpatch_on_its_way(func, address))
 		return true;
-	if (!check->enable)
+	if (role == LIVE_GOES)
 		return kpatch_in_code(&func->new_code, address);
 	if (kpatch_in_code(&func->old_code, address))
 		return true;
@@ -29,31 +31,48 @@ static bool func_holds(const struct kpatch_check *check, const struct live_func 
 	return now && kpatch_in_code(&now->new_code, address);
 }
 
-/* Records where @address is if that must have been left. */
-static bool must_be_left(struct kpatch_check *check, const struct task_struct *task,
-			 unsigned long address)
+/* What a patch brings along may have been reached by a tail call. */
+static bool in_added_function(const struct kpatch_check *check, const struct live_patch *lpatch,
+			      const struct task_struct *task, unsigned long address)
 {
-	const struct module *owner = check->lpatch->patch->owner;
+	/* Forced functions may call them, and their text stays. */
+	return lpatch->role == LIVE_GOES && task != check->caller &&
+	       within_module(address, lpatch->patch->owner) && !kpatch_forced(lpatch);
+}
+
+/* Records where @address is if that must have been left for @lpatch. */
+static bool patch_holds(struct kpatch_check *check, const struct live_patch *lpatch,
+			const struct task_struct *task, unsigned long address)
+{
 	struct live_object *obj;
 	struct live_func *func;
 
-	for_each_live_object(check->lpatch, obj) {
+	for_each_live_object(lpatch, obj) {
 		if (!obj->attached)
 			continue;
 		for_each_live_func(obj, func) {
-			if (func_holds(check, func, address)) {
+			if (func_holds(func, lpatch->role, address)) {
 				check->function = func->func->name;
 				check->object = kpatch_object_name(obj->object);
 				return true;
 			}
 		}
 	}
-	/* What the patch brings along may have been reached by a tail call. */
-	if (!check->enable && task != check->caller && within_module(address, owner)) {
-		check->function = "an added function";
-		check->object = owner->name;
-		return true;
-	}
+	if (!in_added_function(check, lpatch, task, address))
+		return false;
+	check->function = "an added function";
+	check->object = lpatch->patch->owner->name;
+	return true;
+}
+
+static bool must_be_left(struct kpatch_check *check, const struct task_struct *task,
+			 unsigned long address)
+{
+	const struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role != LIVE_STAYS && patch_holds(check, lpatch, task, address))
+			return true;
 	return false;
 }
 

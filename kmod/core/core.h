@@ -19,6 +19,24 @@ int kpatch_check_patch(const struct kpatch_patch *patch);
 int kpatch_enable(struct live_patch *lpatch);
 int kpatch_disable(struct live_patch *lpatch);
 
+/* hooks.c */
+int kpatch_pre_patch(struct live_patch *lpatch);
+int kpatch_pre_patch_object(struct live_patch *lpatch, struct live_object *obj);
+void kpatch_post_patch(struct live_patch *lpatch);
+void kpatch_post_patch_object(const struct live_object *obj);
+void kpatch_pre_unpatch(struct live_patch *lpatch);
+void kpatch_pre_unpatch_object(const struct live_object *obj);
+void kpatch_post_unpatch(struct live_patch *lpatch);
+void kpatch_post_unpatch_object(struct live_object *obj);
+
+/* verify.c */
+int kpatch_verify(const struct kpatch_func *func, const struct kpatch_code *code,
+		  const char *object);
+
+/* force.c */
+bool kpatch_forced(const struct live_patch *lpatch);
+void kpatch_pin_forced(struct live_patch *lpatch);
+
 /* objects.c */
 int kpatch_attach_objects(struct live_patch *lpatch);
 void kpatch_detach_objects(struct live_patch *lpatch);

@@ -18,9 +18,86 @@ static void mark_patched(struct live_patch *lpatch, bool enabled)
 	WRITE_ONCE(lpatch->enabled, enabled);
 }
 
+static void assign_roles(struct live_patch *lpatch, bool enable)
+{
+	struct live_patch *other;
+
+	if (enable && lpatch->patch->replace)
+		for_each_live_patch(other)
+			if (other->enabled)
+				other->role = LIVE_GOES;
+	lpatch->role = enable ? LIVE_COMES : LIVE_GOES;
+}
+
+static void forget_roles(void)
+{
+	struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		lpatch->role = LIVE_STAYS;
+}
+
+/* Everything that may fail or sleep, before the switch. */
+static int prepare(struct live_patch *lpatch)
+{
+	int err;
+
+	err = kpatch_attach_objects(lpatch);
+	if (err)
+		return err;
+	err = kpatch_pre_patch(lpatch);
+	if (err)
+		kpatch_detach_objects(lpatch);
+	return err;
+}
+
+static void unprepare(struct live_patch *lpatch)
+{
+	kpatch_post_unpatch(lpatch);
+	kpatch_detach_objects(lpatch);
+}
+
+/* Patches that stay after all have been told by pre_unpatch that they would go. */
+static void switch_hooks(void (*call)(struct live_patch *lpatch), enum live_role role)
+{
+	struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role == role)
+			call(lpatch);
+}
+
+static void come(struct live_patch *lpatch)
+{
+	mark_patched(lpatch, true);
+	kpatch_pin_forced(lpatch);
+	/* The list is in the order of enabling: a late module stacks likewise. */
+	list_move_tail(&lpatch->list, &kpatch_patches);
+	kpatch_post_patch(lpatch);
+	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
+}
+
+/* Those that have gone, after a switch. */
+static void let_go(void)
+{
+	struct live_patch *lpatch;
+
+	/* A site that others use is still there: wait for those under way. */
+	kpatch_synchronize_tasks();
+	for_each_live_patch(lpatch) {
+		if (lpatch->role != LIVE_GOES)
+			continue;
+		mark_patched(lpatch, false);
+		unprepare(lpatch);
+		module_put(lpatch->patch->owner);
+	}
+}
+
 /**
  * kpatch_enable() - send callers to the new functions
  * @lpatch:	a patch that is not enabled
+ *
+ * If it replaces others they are disabled by the same switch.
  *
  * Return: 0; -EAGAIN if a module that it patches is just being loaded; or
  * another negative error code, with a refusal recorded. After an error
@@ -32,26 +109,30 @@ int kpatch_enable(struct live_patch *lpatch)
 	int err;
 
 	lockdep_assert_held(&kpatch_mutex);
-	/* While it is enabled its text must stay: kpatch_disable() puts it. */
+	/* While it is enabled its text must stay: let_go() puts it. */
 	if (!try_module_get(owner)) {
 		kpatch_refuse("%s is being unloaded", owner->name);
 		return -ENODEV;
 	}
-	err = kpatch_attach_objects(lpatch);
+	err = prepare(lpatch);
 	if (err)
 		goto put_owner;
+	assign_roles(lpatch, true);
+	switch_hooks(kpatch_pre_unpatch, LIVE_GOES);
 	err = kpatch_switch(lpatch, true);
 	if (err)
-		goto detach;
+		goto undo;
 
-	mark_patched(lpatch, true);
-	/* The list is in the order of enabling: a late module stacks likewise. */
-	list_move_tail(&lpatch->list, &kpatch_patches);
-	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
+	come(lpatch);
+	if (lpatch->patch->replace)
+		let_go();
+	forget_roles();
 	return 0;
 
-detach:
-	kpatch_detach_objects(lpatch);
+undo:
+	switch_hooks(kpatch_post_patch, LIVE_GOES);
+	forget_roles();
+	unprepare(lpatch);
 put_owner:
 	module_put(owner);
 	return err;
@@ -71,14 +152,13 @@ int kpatch_disable(struct live_patch *lpatch)
 	int err;
 
 	lockdep_assert_held(&kpatch_mutex);
+	assign_roles(lpatch, false);
+	kpatch_pre_unpatch(lpatch);
 	err = kpatch_switch(lpatch, false);
 	if (err)
-		return err;
-
-	mark_patched(lpatch, false);
-	kpatch_detach_objects(lpatch);
-	/* A site that others use is still there: wait for those under way. */
-	kpatch_synchronize_tasks();
-	module_put(lpatch->patch->owner);
-	return 0;
+		kpatch_post_patch(lpatch);
+	else
+		let_go();
+	forget_roles();
+	return err;
 }

@@ -130,13 +130,15 @@ struct kpatch_object;
  * struct kpatch_hooks - what a patch module wants to do at an object's switch
  * @pre_patch:		before the object's functions are redirected; anything
  *			but 0 refuses the patch, or the load of the module
- * @post_patch:		once they are
+ * @post_patch:		once they are; also after a pre_unpatch whose patch then
+ *			could not be disabled
  * @pre_unpatch:	before they are restored
  * @post_unpatch:	once they are; also after a pre_patch whose patch then
  *			could not be enabled
  *
  * Called with the object there, in a context that may sleep, one at a time.
- * Each may be NULL. They must not register, enable or disable patches.
+ * Each may be NULL. They must not register, enable or disable patches. A patch
+ * that is replaced has its own unpatch hooks called.
  */
 struct kpatch_hooks {
 	int (*pre_patch)(const struct kpatch_object *object);

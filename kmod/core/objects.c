@@ -48,7 +48,8 @@ static int attach_func(struct live_object *obj, struct live_func *func,
 			return -EINVAL;
 		}
 	}
-	return kpatch_attach_func(func);
+	err = kpatch_verify(func->func, &func->old_code, kpatch_object_name(obj->object));
+	return err ?: kpatch_attach_func(func);
 }
 
 static void detach_object(struct live_object *obj)
@@ -140,6 +141,34 @@ static void flip_object(struct live_object *obj, bool enable)
 	obj->patched = enable;
 }
 
+static int patch_object(struct live_patch *lpatch, struct live_object *obj, struct module *mod)
+{
+	int err;
+
+	err = attach_object(obj, mod, lpatch->patch->owner);
+	if (err)
+		return err;
+	err = kpatch_pre_patch_object(lpatch, obj);
+	if (err) {
+		detach_object(obj);
+		return err;
+	}
+	flip_object(obj, true);
+	kpatch_post_patch_object(obj);
+	return 0;
+}
+
+static void unpatch_object(struct live_object *obj)
+{
+	if (obj->patched) {
+		kpatch_pre_unpatch_object(obj);
+		flip_object(obj, false);
+		kpatch_post_unpatch_object(obj);
+	}
+	if (obj->attached)
+		detach_object(obj);
+}
+
 static void module_going(struct module *mod)
 {
 	struct live_patch *lpatch;
@@ -150,10 +179,7 @@ static void module_going(struct module *mod)
 		obj = object_of(lpatch, mod);
 		if (!obj)
 			continue;
-		if (obj->patched)
-			flip_object(obj, false);
-		if (obj->attached)
-			detach_object(obj);
+		unpatch_object(obj);
 		for_each_live_func(obj, func)
 			func->old_code.nr = 0;
 	}
@@ -170,14 +196,13 @@ static int module_coming(struct module *mod)
 		if (!obj || !lpatch->enabled)
 			continue;
 		kpatch_forget_refusal();
-		err = attach_object(obj, mod, lpatch->patch->owner);
+		err = patch_object(lpatch, obj, mod);
 		if (err) {
 			pr_warn("module %s is not loaded, because %s can't patch it\n",
 				mod->name, lpatch->patch->owner->name);
 			module_going(mod);
 			return err;
 		}
-		flip_object(obj, true);
 	}
 	return 0;
 }

@@ -23,23 +23,37 @@ struct live_func {
 	struct list_head on_site;
 };
 
-/* One object; @patched while it is there and its functions are redirected. */
+/*
+ * One object; @prepared from its pre_patch hook on until its post_unpatch hook
+ * is due, @patched while it is there and its functions are redirected.
+ */
 struct live_object {
 	struct kobject kobj;
 	const struct kpatch_object *object;
 	struct live_func *funcs;
 	bool attached;
+	bool prepared;
 	bool patched;
 };
 
+/* What a switch does with a patch: others go if the one that comes replaces them. */
+enum live_role {
+	LIVE_STAYS,
+	LIVE_COMES,
+	LIVE_GOES,
+};
+
+/* @role is other than LIVE_STAYS from before a switch until after it. */
 struct live_patch {
 	struct kobject kobj;
 	const struct kpatch_patch *patch;
 	struct live_object *objects;
 	struct list_head list;
 	struct completion released;
+	enum live_role role;
 	bool registered;
 	bool enabled;
+	bool pinned;
 	bool transition;
 	u64 window_ns;
 };
@@ -52,6 +66,9 @@ struct live_patch {
 #define for_each_live_func(obj, f)					\
 	for ((f) = (obj)->funcs;					\
 	     (f) < (obj)->funcs + (obj)->object->nr_funcs; (f)++)
+
+#define for_each_live_patch(lpatch)					\
+	list_for_each_entry(lpatch, &kpatch_patches, list)
 
 extern struct mutex kpatch_mutex;
 extern struct list_head kpatch_patches;

@@ -21,7 +21,7 @@
 #define RETRY_MS	20
 #define ATTEMPTS	75
 
-static void flip(struct live_patch *lpatch, bool enable)
+static void flip_patch(struct live_patch *lpatch)
 {
 	struct live_object *obj;
 	struct live_func *func;
@@ -30,12 +30,21 @@ static void flip(struct live_patch *lpatch, bool enable)
 		if (!obj->attached)
 			continue;
 		for_each_live_func(obj, func) {
-			if (enable)
+			if (lpatch->role == LIVE_COMES)
 				kpatch_redirect(func);
 			else
 				kpatch_restore(func);
 		}
 	}
+}
+
+static void flip(void)
+{
+	struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role != LIVE_STAYS)
+			flip_patch(lpatch);
 }
 
 static int while_stopped(void *data)
@@ -46,7 +55,7 @@ static int while_stopped(void *data)
 
 	err = kpatch_check_tasks(check);
 	if (!err)
-		flip(check->lpatch, check->enable);
+		flip();
 	check->lpatch->window_ns = ktime_get_mono_fast_ns() - start;
 	return err;
 }
@@ -71,6 +80,8 @@ static void report(const struct kpatch_check *check, int err)
  * kpatch_switch() - make all new functions of a patch effective, or none
  * @lpatch:	the patch, its objects attached
  * @enable:	false to go back to what was there before
+ *
+ * Every patch whose role is other than LIVE_STAYS is switched along with it.
  *
  * Return: 0, or -EBUSY if a task stayed in the way; nothing has changed then,
  * and a refusal that names the task has been recorded.

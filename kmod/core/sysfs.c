@@ -52,9 +52,13 @@ static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
 	bool enable;
 	int err;
 
-	err = kstrtobool(page, &enable);
-	if (err)
-		return err;
+	/* Just these two: kstrtobool() would take "only me" for "on". */
+	if (sysfs_streq(page, "1"))
+		enable = true;
+	else if (sysfs_streq(page, "0"))
+		enable = false;
+	else
+		return -EINVAL;
 	err = kpatch_set_enabled(lpatch, enable);
 	return err ?: count;
 }
@@ -86,16 +90,40 @@ static ssize_t window_ns_show(struct kobject *kobj, struct kobj_attribute *attr,
 	return sysfs_emit(page, "%llu\n", READ_ONCE(to_patch(kobj)->window_ns));
 }
 
+static ssize_t checksum_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	const char *checksum = to_patch(kobj)->patch->checksum;
+
+	return checksum ? sysfs_emit(page, "%s\n", checksum) : 0;
+}
+
+static ssize_t forced_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%d\n", kpatch_forced(to_patch(kobj)));
+}
+
+static ssize_t replace_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%d\n", to_patch(kobj)->patch->replace);
+}
+
 static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 static struct kobj_attribute transition_attr = __ATTR_RO(transition);
 static struct kobj_attribute consistency_attr = __ATTR_RO(consistency);
 static struct kobj_attribute window_ns_attr = __ATTR_RO(window_ns);
+
+static struct kobj_attribute checksum_attr = __ATTR_RO(checksum);
+static struct kobj_attribute patch_forced_attr = __ATTR_RO(forced);
+static struct kobj_attribute replace_attr = __ATTR_RO(replace);
 
 static struct attribute *patch_attrs[] = {
 	&enabled_attr.attr,
 	&transition_attr.attr,
 	&consistency_attr.attr,
 	&window_ns_attr.attr,
+	&checksum_attr.attr,
+	&patch_forced_attr.attr,
+	&replace_attr.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(patch);
@@ -161,12 +189,26 @@ static ssize_t new_addr_show(struct kobject *kobj, struct kobj_attribute *attr, 
 	return sysfs_emit(page, "%#lx\n", (unsigned long)to_func(kobj)->func->new_func);
 }
 
+static ssize_t sympos_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%lu\n", to_func(kobj)->func->sympos);
+}
+
+static ssize_t func_forced_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%d\n", to_func(kobj)->func->force);
+}
+
+static struct kobj_attribute sympos_attr = __ATTR_RO(sympos);
+static struct kobj_attribute func_forced_attr = __ATTR(forced, 0444, func_forced_show, NULL);
 static struct kobj_attribute old_addr_attr = __ATTR_RO_MODE(old_addr, 0400);
 static struct kobj_attribute new_addr_attr = __ATTR_RO_MODE(new_addr, 0400);
 
 static struct attribute *func_attrs[] = {
 	&old_addr_attr.attr,
 	&new_addr_attr.attr,
+	&sympos_attr.attr,
+	&func_forced_attr.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(func);
