@@ -3,7 +3,7 @@
 
 SERIES ?= 6.1,6.12
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,3 +34,6 @@ kernel-tests: ## the core module in booted kernels (SERIES=6.1,6.12)
 
 molecule: ## molecule's default scenario on real kernels
 	@scripts/molecule
+
+report-test: ## the report in headless Chromium: sorts, filters, dark, print, axe
+	@scripts/report-test

@@ -10,7 +10,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision, ledger, publish, report
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
+    decision,
+    ledger,
+    publish,
+    report,
+    report_document,
+    report_markdown,
+    report_page,
+    report_tables,
+)
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 
@@ -29,17 +38,24 @@ class ActionModule(ControllerAction):
         path = _find(arguments)
         plan = plans.load(path)
         entries = ledger.read(path / plans.LEDGER)
-        document = report.document(plan, entries)
+        document = report_document.document(plan, entries)
         self.show(["", *report.console(document)])
         if plan["check"]:
             # What check mode wrote was for itself.
             shutil.rmtree(path, ignore_errors=True)
         elif not self.check:
-            publish.publish(path / "report.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
-            publish.publish(path / "report.md", report.markdown(document))
-            self.show([f"report: {path / 'report.md'}"])
+            _publish(path, document)
+            self.show([f"report: {path / 'report.html'} (also .md, .json, .csv and .xml)"])
         failures = decision.failures(plan, entries, arguments["require_all"])
         return {"report": document, "failures": failures, "rollout": str(path)}
+
+
+def _publish(path: Path, document: dict[str, Any]) -> None:
+    publish.publish(path / "report.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
+    publish.publish(path / "report.md", report_markdown.markdown(document))
+    publish.publish(path / "report.html", report_page.html(document))
+    publish.publish(path / "report.csv", report_tables.as_csv(document))
+    publish.publish(path / "report.xml", report_tables.as_junit(document))
 
 
 def _find(arguments: dict[str, Any]) -> Path:

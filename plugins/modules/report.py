@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:
-  - Writes C(report.md) and C(report.json) beside the plan, and prints a short form.
+  - Writes C(report.html), C(report.md), C(report.json), C(report.csv) and C(report.xml) (JUnit) beside the plan, and
+    prints a short form.
   - Made of the plan and the ledger alone. After the controller was killed it tells which hosts were under way.
   - Works on the controller alone. Never reports a change, since it changes no host.
 options:

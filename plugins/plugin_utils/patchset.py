@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     check_name,
 )
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
+
+_CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 
 
 def names(patches: list[dict[str, Any]]) -> list[str]:
@@ -35,6 +38,21 @@ def complete(patches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each patch with its defaults and the absolute path of its source, which must be there."""
     names(patches)
     return [_complete(patch) for patch in patches]
+
+
+def metadata(patches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the patch set says for people: the name of each patch, the CVEs that it mends, a description."""
+    return [
+        {"name": name, "cves": _cves(patch), "description": str(patch.get("description") or "")}
+        for name, patch in zip(names(patches), patches)
+    ]
+
+
+def _cves(patch: dict[str, Any]) -> list[str]:
+    cves = patch.get("cves") or []
+    if isinstance(cves, list) and all(isinstance(cve, str) and _CVE.fullmatch(cve) for cve in cves):
+        return cves
+    raise FleetError(f"patch {patch['name']!r}: cves can't be {cves!r}: give a list such as [CVE-2026-12345]")
 
 
 def _complete(patch: dict[str, Any]) -> dict[str, Any]:

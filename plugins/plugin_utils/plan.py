@@ -24,6 +24,8 @@ FILE = "plan.json"
 LEDGER = "ledger.jsonl"
 # What a plan keeps of a manifest: enough to know the artifact again, in the store and in a kernel.
 KEPT = ("file", "input_sha256", "sha256", "srcversion", "build_id", "functions")
+# What it keeps for the report, where the manifest has it.
+TOLD = ("added", "size", "signer", "safety")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 
@@ -57,6 +59,7 @@ def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dic
         "check": check,
         "want": order.want,
         "patches": order.names,
+        "patch_set": patchset.metadata(order.patches),
         "core": order.core,
         "store": str(order.store),
         "kernels": kernels,
@@ -208,7 +211,7 @@ def _stored(order: Order, release: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name in [manifest.CORE_NAME, *order.names]:
         if one := artifact(order.store, release, name):
-            found[name] = {key: one[key] for key in KEPT}
+            found[name] = {key: one[key] for key in (*KEPT, *TOLD) if key in KEPT or key in one}
             made[name] = {"build_id": one["kernel"]["build_id"], "consistency": one["consistency"]}
     return {"artifacts": found, "made": made}
 

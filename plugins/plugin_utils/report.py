@@ -69,24 +69,10 @@ def console(report: dict[str, Any]) -> list[str]:
     """The report for a terminal."""
     hosts = report["hosts"]
     shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] != report["want"]][:_SHORT]
-    lines = [_title(report), "", *table.text(_HEAD, [_row(host) for host in shown])]
+    lines = [title(report), "", *table.text(_HEAD, [_row(host) for host in shown])]
     if len(shown) < len(hosts):
         lines.append(f"… and {len(hosts) - len(shown)} more hosts: see the report")
-    return [*lines, "", _counts(report), *(f"next: {step}" for step in report["next"])]
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The report as a Markdown page."""
-    lines = [f"# {_title(report)}", "", f"Patches: {', '.join(report['patches'])}. Planned {report['created']},"]
-    lines += [f"last entry {report['updated']}.", "", _counts(report), "", "## Hosts", ""]
-    lines += table.markdown(_HEAD, [_row(host) for host in report["hosts"]])
-    if report["decision"]["reasons"]:
-        lines += ["", "## Why", "", *(f"- {reason}" for reason in report["decision"]["reasons"])]
-    if report["next"]:
-        lines += ["", "## What to do next", "", *(f"- {step}" for step in report["next"])]
-    if rows := _artifact_rows(report["artifacts"]):
-        lines += ["", "## Artifacts", "", *table.markdown(("kernel", "artifact", "sha256"), rows)]
-    return "\n".join(lines) + "\n"
+    return [*lines, "", counts(report), *(f"next: {step}" for step in report["next"])]
 
 
 def _settle(host: dict[str, Any], decided: decisions.Decision) -> dict[str, Any]:
@@ -106,19 +92,13 @@ def _next(hosts: list[dict[str, Any]]) -> list[str]:
     return steps
 
 
-def _artifact_rows(artifacts: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [
-        (release, kept["file"], kept["sha256"])
-        for release, kernel in sorted(artifacts.items())
-        for kept in kernel.values()
-    ]
-
-
-def _title(report: dict[str, Any]) -> str:
+def title(report: dict[str, Any]) -> str:
+    """The summary, and whether anything was done at all."""
     return str(report["summary"]) + (" (check mode: nothing was changed)" if report["check"] else "")
 
 
-def _counts(report: dict[str, Any]) -> str:
+def counts(report: dict[str, Any]) -> str:
+    """How many hosts are in which state."""
     total = len(report["hosts"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(report["counts"].items()))
     return f"{total} host{'' if total == 1 else 's'}: {states}"
