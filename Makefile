@@ -29,6 +29,9 @@ unit: ## unit tests; no kernel is booted
 integration: ## the rollout's gates against simulated hosts
 	@scripts/integration
 
+witness: ## each consistency model under fire: what it promises, what it breaks (CYCLES=500)
+	@SERIES='$(SERIES)' scripts/witness
+
 kernel-tests: ## the core module in booted kernels (SERIES=6.1,6.12)
 	@SERIES='$(SERIES)' scripts/kernel-tests
 

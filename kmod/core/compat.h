@@ -50,4 +50,11 @@ static inline void kpatch_synchronize_tasks(void)
 	synchronize_rcu_tasks_rude();
 }
 
+/* Ends a timer that starts itself anew; test modules have one. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#define kpatch_timer_delete_sync(timer) timer_delete_sync(timer)
+#else
+#define kpatch_timer_delete_sync(timer) del_timer_sync(timer)
+#endif
+
 #endif /* _KPATCH_COMPAT_H */

@@ -50,15 +50,15 @@ class Host:
             *("-l", entry["ansible_user"], entry["ansible_host"]),
         ]
 
-    def script(self, text: str) -> subprocess.CompletedProcess[str]:
+    def script(self, text: str, timeout: float = _TIMEOUT) -> subprocess.CompletedProcess[str]:
         """Run a shell script; it may fail."""
         return subprocess.run(
-            [*self._ssh, "sh"], input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            [*self._ssh, "sh"], input=text, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def run(self, text: str) -> str:
+    def run(self, text: str, timeout: float = _TIMEOUT) -> str:
         """What a shell script prints; it must not fail."""
-        done = self.script(text)
+        done = self.script(text, timeout)
         assert done.returncode == 0, f"{self.name}: {text}\n{done.stdout}{done.stderr}"
         return done.stdout
 

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * witness_patch.c - turns the arguments of witness_difference() round, in the
+ * function and in its caller, by any model
+ */
+#include "kpt.h"
+#include "witness.h"
+
+static uint leave = KPATCH_LEAVE_PATCHED_SET;
+module_param(leave, uint, 0444);
+MODULE_PARM_DESC(leave, "enum kpatch_leave");
+
+static uint switching = KPATCH_SWITCH_KERNEL;
+module_param(switching, uint, 0444);
+MODULE_PARM_DESC(switching, "enum kpatch_switch");
+
+static uint means = KPATCH_BY_STOPPING;
+module_param(means, uint, 0444);
+MODULE_PARM_DESC(means, "enum kpatch_means");
+
+static noipa long new_difference(struct witness_visitor *visitor, long smaller, long larger)
+{
+	witness_enter(visitor, WITNESS_NEW);
+	witness_pause(visitor);
+	witness_leave(WITNESS_NEW);
+	return larger - smaller;
+}
+
+static void ask(struct witness_visitor *visitor)
+{
+	witness_step(visitor);
+	if (witness_difference(visitor, WITNESS_SMALLER, WITNESS_LARGER) !=
+	    WITNESS_LARGER - WITNESS_SMALLER)
+		witness_count(WITNESS_CALL);
+}
+
+static noipa void new_caller(struct witness_visitor *visitor)
+{
+	witness_enter(visitor, WITNESS_NEW);
+	ask(visitor);
+	witness_pause(visitor);
+	ask(visitor);
+	witness_leave(WITNESS_NEW);
+}
+
+static const struct kpatch_func caller_funcs[] = {
+	{ .name = "witness_caller", .new_func = new_caller },
+};
+
+static const struct kpatch_func callee_funcs[] = {
+	{ .name = "witness_difference", .new_func = new_difference },
+};
+
+static const struct kpatch_object objects[] = {
+	{ .name = "kpt_witness", .funcs = caller_funcs, .nr_funcs = ARRAY_SIZE(caller_funcs) },
+	{ .name = "kpt_judge", .funcs = callee_funcs, .nr_funcs = ARRAY_SIZE(callee_funcs) },
+};
+
+KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
+MODULE_DESCRIPTION("Changes a calling convention");
+
+static int __init swap_init(void)
+{
+	kpt_patch.leave = leave;
+	kpt_patch.switching = switching;
+	kpt_patch.means = means;
+	return kpatch_register(&kpt_patch);
+}
+
+static void __exit swap_exit(void)
+{
+	kpatch_unregister(&kpt_patch);
+}
+
+module_init(swap_init);
+module_exit(swap_exit);
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");

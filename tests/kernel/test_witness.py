@@ -1,0 +1,93 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each model against visitors who notice when old and new functions meet: it keeps what it promises, and no more.
+
+If a promise is not kept, a patch that changes two functions together corrupts data while it is switched. If a model
+keeps what it does not promise, the visitors have not looked.
+
+CYCLES says how often each patch goes off and on; WITNESS_TABLE names a page that the results are written to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host import Host
+from witness_table import Row, write_table
+
+CYCLES = int(os.environ.get("CYCLES", "20"))
+TABLE = os.environ.get("WITNESS_TABLE")
+_SECONDS_PER_CYCLE = 2.0
+_DRIVER = Path(__file__).with_name("witness_drive.py")
+_LEAVE = ("function", "patched_set", "kernel")
+_SWITCH = ("function", "thread", "kernel")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, what it promises, and which promises of others are seen broken under it."""
+
+    leave: str
+    switch: str
+    counting: bool
+    promises: frozenset[str]
+    breaks: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.leave} {self.switch}{' counting' if self.counting else ''}"
+
+    def parameters(self) -> list[str]:
+        """For insmod of kpt_swap."""
+        numbers = _LEAVE.index(self.leave), _SWITCH.index(self.switch), int(self.counting)
+        return [f"{name}={number}" for name, number in zip(("leave", "switching", "means"), numbers, strict=True)]
+
+
+def model(name: str, promises: str, breaks: str) -> Model:
+    leave, switch, *counting = name.split()
+    return Model(leave, switch, bool(counting), frozenset(promises.split()), frozenset(breaks.split()))
+
+
+MODELS = [
+    model("patched_set kernel", "call thread kernel", "syscall"),
+]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[list[Row]]:
+    """What the tests have found; the table is written with the last one."""
+    found: list[Row] = []
+    yield found
+    if TABLE:
+        write_table(Path(TABLE), found)
+
+
+def hammer(host: Host, chosen: Model) -> dict[str, Any]:
+    """Switch the patch under fire; what the judge and the driver counted."""
+    seconds = CYCLES * _SECONDS_PER_CYCLE
+    asked = {"patch": "kpt_swap", "cycles": CYCLES, "seconds": seconds, "thread": chosen.switch == "thread"}
+    host.load("kpt_judge")
+    host.load("kpt_witness")
+    host.run("echo switch > /proc/kpt_judge")
+    host.load("kpt_swap", *chosen.parameters())
+    script = f"python3 - {shlex.quote(json.dumps(asked))} <<'PYTHON'\n{_DRIVER.read_text(encoding='utf-8')}\nPYTHON\n"
+    return dict(json.loads(host.run(script, timeout=120 + 3 * seconds)))
+
+
+@pytest.mark.parametrize("chosen", MODELS, ids=str)
+def test_it_keeps_what_it_promises_and_no_more(host: Host, chosen: Model, rows: list[Row]) -> None:
+    seen = hammer(host, chosen)
+    rows.append(Row(host.run("uname -r").strip(), str(chosen), sorted(chosen.promises), seen))
+    print(rows[-1].cells(), seen["refused"][:3])
+    assert seen["old"] > 0
+    assert seen["new"] > 0
+    assert {level: seen[level] for level in chosen.promises} == dict.fromkeys(chosen.promises, 0)
+    unseen = [level for level in chosen.breaks if seen[level] == 0]
+    assert not unseen, f"the visitors did not notice what {chosen} does not promise"
