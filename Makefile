@@ -32,6 +32,9 @@ integration: ## the rollout's gates against simulated hosts
 witness: ## each consistency model under fire: what it promises, what it breaks (CYCLES=500)
 	@SERIES='$(SERIES)' scripts/witness
 
+cycles: ## a patch loaded, enabled, disabled and unloaded 1,000 times under load (CYCLES=1000)
+	@SERIES='$(SERIES)' scripts/cycles
+
 kernel-tests: ## the core module in booted kernels (SERIES=6.1,6.12)
 	@SERIES='$(SERIES)' scripts/kernel-tests
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # WITNESS_SPIN, WITNESS_SLEEP and WITNESS_LINGER of kmod/tests/witness.h, and seconds to rest in user mode.
-VISITORS = [(0, 0.0), (1, 0.0), (2, 0.03), (4, 0.0), (2 | 4, 0.01), (1 | 4, 0.005)]
+VISITORS = [(0, 0.001), (0, 0.0), (1, 0.002), (2, 0.03), (4, 0.0), (2 | 4, 0.01), (1 | 4, 0.005)]
 PATCHES = Path("/sys/kernel/kpatch/patches")
 JUDGE = Path("/proc/kpt_judge")
 
