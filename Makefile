@@ -29,6 +29,7 @@ unit: ## unit tests; no kernel is booted
 integration: ## the rollout's gates against simulated hosts
 	@scripts/integration
 
+.PHONY: witness cycles debug-kernel-tests bench-core
 witness: ## each consistency model under fire: what it promises, what it breaks (CYCLES=500)
 	@SERIES='$(SERIES)' scripts/witness
 
