@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import special
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import Correlation, is_copied
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.lines import only_lines_differ, without_line
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
-    DYNAMIC_DEBUG,
-    TABLES,
-    Entries,
-    Entry,
-)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import DYNAMIC_DEBUG, Entries, Entry
 
 Fingerprint = tuple[Hashable, ...]
+
+_SHOWN = 60  # characters of a string in a reason
 
 
 class Side:
@@ -50,15 +49,15 @@ class Side:
         """What the special sections say of a piece, by section."""
         said: dict[str, Fingerprint] = {}
         for entry in self.entries.of(piece):
-            if TABLES[entry.section.name].compared:
+            if special.table_of(entry.section.name).compared:
                 said[entry.section.name] = (*said.get(entry.section.name, ()), self._entry(entry))
         return said
 
     def _entry(self, entry: Entry) -> Fingerprint:
-        data = bytearray(entry.data)
-        start, end = TABLES[entry.section.name].ignored
-        data[start:end] = bytes(end - start)
-        return (bytes(data), *(self._meaning(self.parts.target(entry.section, reloc)) for reloc in entry.relocs))
+        return (
+            special.without_line(entry),
+            *(self._meaning(self.parts.target(entry.section, reloc)) for reloc in entry.relocs),
+        )
 
     def _bytes(self, piece: Piece) -> bytes:
         """A struct _ddebug holds the line of the message among its bytes; what else matters are its pointers."""
@@ -69,7 +68,7 @@ class Side:
         if piece is None:
             return ("undefined", target.symbol.name, target.offset)
         if piece.kind is Kind.STRING:
-            return ("string", piece.data[max(0, target.offset) :], target.bias)
+            return ("string", without_line(piece.data[max(0, target.offset) :]), target.bias)
         if is_copied(piece):
             return ("content", self.content(piece), target.offset, target.bias)
         return ("piece", id(self._common(piece)), target.offset, target.bias)
@@ -83,17 +82,37 @@ class Comparison:
 
     def function(self, original: Piece, patched: Piece) -> str | None:
         """What changed in a function; None if nothing did."""
-        if original.data != patched.data:
+        sides = (self._original.parts, original), (self._patched.parts, patched)
+        if original.data != patched.data and not only_lines_differ(*sides):
             return "its code changed"
-        if self._original.references(original) != self._patched.references(patched):
-            return "what its code refers to changed"
+        before, after = self._original.references(original), self._patched.references(patched)
+        if before != after:
+            return f"what its code refers to changed{self._example(patched, before, after)}"
         one, two = self._original.special(original), self._patched.special(patched)
         different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
         return f"its entries in {', '.join(different)} changed" if different else None
 
+    def _example(self, patched: Piece, before: Fingerprint, after: Fingerprint) -> str:
+        """The first thing that the patched function refers to and the original does not."""
+        relocs = self._patched.parts.relocs(patched)
+        for number, reloc in enumerate(relocs):
+            if before[number : number + 1] != after[number : number + 1]:
+                return f": {_told(self._patched.parts.target(patched.section, reloc))}"
+        return ""
+
     def same(self, original: Piece, patched: Piece) -> bool:
         """Whether two pieces of data are initialised alike."""
         return self._original.content(original) == self._patched.content(patched)
+
+
+def _told(target: Target) -> str:
+    piece = target.piece
+    if piece is None:
+        return target.symbol.name
+    if piece.kind is Kind.STRING:
+        text = piece.data[max(0, target.offset) :].rstrip(b"\0").decode("utf-8", "backslashreplace")
+        return f'the string "{text[:_SHOWN]}"'.replace("\n", "\\n")
+    return piece.name
 
 
 def compare(original: Parts, patched: Parts, pairs: Correlation, entries: tuple[Entries, Entries]) -> Comparison:

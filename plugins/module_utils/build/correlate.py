@@ -19,7 +19,10 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import K
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import DYNAMIC_DEBUG
 
 _NUMBER = re.compile(r"\.\d+$")
-_UNIQUE = re.compile(r"(__UNIQUE_ID_\w*?)\d+$")
+# __BTF_ID__set8__tcp_bbr_check_kfunc_ids, __BTF_ID__func__bbr_init__713: a counter and the line.
+_UNIQUE = re.compile(r"(__UNIQUE_ID_\w*?|__BTF_ID__\w*?__)\d+$")
+_CLONE = re.compile(r"\.(isra|constprop|part|llvm)\.\d+")
+_CLONE_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
 def stem(name: str) -> str:
@@ -40,6 +43,17 @@ def is_copied(piece: Piece) -> bool:
     return (constant and stem(piece.name) != piece.name) or piece.section.name == DYNAMIC_DEBUG
 
 
+def is_once_flag(piece: Piece) -> bool:
+    """Whether it is the flag of a WARN_ONCE() or pr_info_once(): a second one lets it be said once more, which is all.
+
+    `__already_done.12` of 6.12 are so many that nothing may tell which one is meant.
+    """
+    return piece.section.name.startswith((".data.once", ".data..once")) or stem(piece.name) in _ONCE
+
+
+_ONCE = {"__warned", "__already_done", "__print_once", "__ret_once"}
+
+
 class Correlation:
     """Pairs of pieces, both ways."""
 
@@ -47,6 +61,8 @@ class Correlation:
         self._original, self._patched = original, patched
         self._originals: dict[int, Piece] = {}
         self._patcheds: dict[int, Piece] = {}
+        self._separated: dict[int, Piece] = {}
+        self._clones()
         self._by_name()
         self._by_use()
         self._leftovers()
@@ -66,14 +82,51 @@ class Correlation:
         self._originals[id(patched)] = original
         return True
 
+    def separate(self, patched: Piece) -> None:
+        """Take a pair apart: *patched* is to be brought along beside its original."""
+        original = self._originals.pop(id(patched))
+        del self._patcheds[id(original)]
+        self._separated[id(patched)] = original
+
+    def was_separated(self, patched: Piece) -> bool:
+        """Whether *patched* is what became of data that is still there."""
+        return id(patched) in self._separated
+
+    def _clones(self) -> None:
+        """GCC numbers the clones of a function: foo.constprop.0 may have become foo.constprop.1.
+
+        Those that did not change tell which is which; of one on each side there is no doubt. What is left is told by
+        its name, or new: then its callers change with it.
+        """
+        groups: dict[str, tuple[list[Piece], list[Piece]]] = defaultdict(lambda: ([], []))
+        for side, parts in enumerate((self._original, self._patched)):
+            for piece in parts:
+                if piece.kind is Kind.FUNCTION and _CLONE.search(piece.name):
+                    groups[_CLONE_NUMBER.sub("", piece.name)][side].append(piece)
+        for mine, other in groups.values():
+            if len(mine) == len(other) == 1:
+                self._pair(mine[0], other[0])
+            elif {piece.name for piece in mine} != {piece.name for piece in other}:
+                self._unchanged_clones(mine, other)
+
+    def _unchanged_clones(self, mine: list[Piece], other: list[Piece]) -> None:
+        for original in mine:
+            look = _looks(self._original, original)
+            like = [patched for patched in other if _looks(self._patched, patched) == look]
+            if len(like) == 1:
+                self._pair(original, like[0])
+
     def _by_name(self) -> None:
+        """By any of its names: the patch may give a function an alias."""
         mine: dict[Hashable, list[Piece]] = defaultdict(list)
         for piece in self._original:
             if _named(piece) and not _numbered(piece):
-                mine[(piece.kind, piece.name)].append(piece)
+                for name in _names(piece):
+                    mine[(piece.kind, name)].append(piece)
         for piece in self._patched:
-            if _named(piece) and not _numbered(piece) and mine[(piece.kind, piece.name)]:
-                self._pair(mine[(piece.kind, piece.name)].pop(0), piece)
+            if _named(piece) and not _numbered(piece):
+                candidates = (one for name in _names(piece) for one in mine[(piece.kind, name)])
+                next((one for one in candidates if self._pair(one, piece)), None)
 
     def _by_use(self) -> None:
         work = [(piece, self._patcheds[id(piece)]) for piece in self._original if id(piece) in self._patcheds]
@@ -116,6 +169,17 @@ class Correlation:
         for name, pieces in left.items():
             if len(pieces) == 1 and len(right[name]) == 1 and _alike(pieces[0], right[name][0]):
                 self._pair(pieces[0], right[name][0])
+
+
+def _looks(parts: Parts, piece: Piece) -> Hashable:
+    """Its code, and what that refers to, but for the compiler's numbers."""
+    targets = (parts.target(piece.section, reloc) for reloc in parts.relocs(piece))
+    return piece.data, tuple(_token(target) for target in targets)
+
+
+def _names(piece: Piece) -> list[str]:
+    """Its names, the one that it is known by first."""
+    return [piece.name, *(symbol.name for symbol in piece.symbols if symbol.name != piece.name)]
 
 
 def _named(piece: Piece) -> bool:

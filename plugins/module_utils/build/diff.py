@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.compare import Comparison, compare
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.constants import Users, is_constant
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
     Correlation,
     is_copied,
@@ -35,7 +36,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
     REGISTERED,
     Entries,
     is_dropped,
-    tables,
+    stays_whole,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
 
@@ -57,10 +58,14 @@ class _Differ:
 
     def __init__(self, original: e.Elf, patched: e.Elf, context: ObjectContext) -> None:
         self.context = context
-        self.original, self.patched = Parts(original, tables()), Parts(patched, tables())
+        self.original, self.patched = Parts(original, stays_whole), Parts(patched, stays_whole)
         self.pairs = Correlation(self.original, self.patched)
-        self.entries = (Entries(self.original, context.source), Entries(self.patched, context.source))
-        self.comparison: Comparison = compare(self.original, self.patched, self.pairs, self.entries)
+        self.entries = (
+            Entries(self.original, context.source, context.sizes),
+            Entries(self.patched, context.source, context.sizes),
+        )
+        self.users = (Users(self.original), Users(self.patched))
+        self.comparison = self.separate_constants()
         self.resolver = Resolver(context, self.original)
         self.result = ObjectDiff(context)
 
@@ -86,6 +91,27 @@ class _Differ:
         self.result.refusals = sorted(set(self.result.refusals), key=str)
         self.result.plan = None if self.result.refusals else plan
         return self.result
+
+    def separate_constants(self) -> Comparison:
+        """Tell changed constants of which the patch may bring a copy from the originals; who uses them has changed."""
+        while True:
+            comparison = compare(self.original, self.patched, self.pairs, self.entries)
+            apart = [piece for piece in self.patched if self.can_be_copied(comparison, piece)]
+            if not apart:
+                return comparison
+            for piece in apart:
+                self.pairs.separate(piece)
+
+    def can_be_copied(self, comparison: Comparison, piece: Piece) -> bool:
+        """Whether it is a constant that changed, and whose users can all be replaced."""
+        before = self.pairs.original(piece)
+        if before is None or not is_constant(piece) or is_copied(piece) or comparison.same(before, piece):
+            return False
+        return self.why_shared(before, piece) is None
+
+    def why_shared(self, before: Piece, piece: Piece) -> str | None:
+        """Why changed data can't be replaced by a copy."""
+        return self.users[0].why_shared(before) or self.users[1].why_shared(piece)
 
     def refuse(self, what: str, reason: str) -> None:
         """One more reason why it can't be done."""
@@ -167,10 +193,8 @@ class _Differ:
             kind = "__exit" if before.section.name.startswith(".exit") else "__init"
             self.refuse(piece.name, f"it is {kind} code, which a running kernel has left behind; leave it as it is")
             return False
-        if symbol is not None and symbol.bind == e.STB_WEAK:
-            self.refuse(
-                piece.name, "it is a weak function that another one may override; patch the one that overrides it"
-            )
+        if symbol is not None and symbol.bind == e.STB_WEAK and not self.context.symbols.is_weak(symbol.name):
+            self.refuse(piece.name, "it is a weak function that another one overrides; patch that one")
             return False
         if not self.entries[0].traceable(before):
             self.refuse(
@@ -208,9 +232,7 @@ class _Differ:
                     self.refuse(piece.name, "it is new per-cpu data, which a patch module can't add; use plain data")
             elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
                 self.refuse(
-                    piece.name,
-                    "the initial value of existing data changed, but the running kernel uses the data as it is; "
-                    "change the functions that use it",
+                    piece.name, f"the initial value of existing data changed, but {self.why_shared(before, piece)}"
                 )
 
     def _same_data(self, before: Piece, piece: Piece) -> bool:

@@ -50,3 +50,48 @@ def _operand_size_prefix(code: bytes, at: int) -> bool:
     if 0x40 <= code[at] <= 0x4F:
         return not code[at] & 0x08 and at > 0 and code[at - 1] == 0x66
     return code[at] == 0x66
+
+
+def loaded_constant(code: bytes, at: int) -> int | None:
+    """Where the 32-bit constant begins that the byte at *at* is part of, if it is loaded into a register or passed
+    on the stack; None if it is none."""
+    for field in range(at, max(at - 4, 0), -1):
+        before = code[:field]
+        if 0xB8 <= before[-1] <= 0xBF or before[-1] == 0x68:  # mov $x,%edx; push $x
+            return field
+        if before[-3:] == b"\xc7\x04\x24" or before[-4:-1] == b"\xc7\x44\x24":  # movl $x,8(%rsp)
+            return field
+    return None
+
+
+def is_load(code: bytes, offset: int) -> bool:
+    """Whether the 32-bit field at *offset* is where an instruction reads or jumps to through memory, and not an address
+    that it hands on: table(,%rax,8) and table(%rip), unless of a lea."""
+    if offset < 2:
+        return False
+    relative = code[offset - 1] & 0xC7 == 0x05
+    based = code[offset - 1] & 0xC0 == 0x80 and code[offset - 1] & 0x07 != 0x04
+    if relative or based:
+        return code[offset - 2] in _READING or code[offset - 3 : offset - 1] in _READING_ESCAPED
+    indexed = code[offset - 2] & 0xC7 in (0x04, 0x84)
+    return indexed and (code[offset - 3] in _READING or code[offset - 4 : offset - 2] in _READING_ESCAPED)
+
+
+# mov, movsxd, cmp, test, call and jmp through memory; movzx and movsx.
+_READING = {0x8A, 0x8B, 0x63, 0x38, 0x39, 0x3A, 0x3B, 0x80, 0x81, 0x83, 0x84, 0x85, 0xFF}
+_READING_ESCAPED = {b"\x0f\xb6", b"\x0f\xb7", b"\x0f\xbe", b"\x0f\xbf"}
+
+
+def load_instead(code: bytes, field: int) -> bytes | None:
+    """`mov x(%rip),%reg`, padded to 10 bytes, instead of the `movabs $x,%reg` whose constant is at *field*.
+
+    The relocation of x goes to LOAD_FIELD. None if it is no such instruction.
+    """
+    if field < 2 or code[field - 2] not in (0x48, 0x49) or not 0xB8 <= code[field - 1] <= 0xBF:
+        return None
+    prefix = 0x48 | (code[field - 2] & 1) << 2  # the register's high bit: REX.B there, REX.R here
+    register = code[field - 1] & 7
+    return bytes((prefix, 0x8B, 0x05 | register << 3, 0, 0, 0, 0, 0x0F, 0x1F, 0x00))
+
+
+LOAD_FIELD = 3

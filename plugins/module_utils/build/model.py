@@ -83,6 +83,7 @@ class ObjectContext:
     exports: Mapping[str, Export]  # by symbol
     symbols: SymbolTable  # of `object`: the vmlinux or the module's .ko, best of the symbols package
     vmlinux: SymbolTable  # the same table when `object` is "vmlinux"
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of special sections' entries; see btf.entry_sizes()
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,23 @@ class Added:
     reason: str
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A function or data that is not the same in both object files, whether it can be patched or not."""
+
+    change: str  # changed, new, removed
+    kind: str  # function, data
+    name: str
+    reason: str
+
+
 @dataclass
 class ObjectDiff:
     """What differs between the two object files of one source file."""
 
     context: ObjectContext
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[Added] = field(default_factory=list)  # what a function loses by being replaced: its tracepoints
     changed: list[ChangedFunction] = field(default_factory=list)
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)

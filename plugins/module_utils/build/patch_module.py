@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
+    btf,
     glue,
     inputs,
     kbuild,
@@ -162,6 +163,7 @@ class _Build:
         self.say = say
         self.exports = read_symvers(tree.symvers)
         self.tables: dict[str, SymbolTable] = {}
+        self._sizes: dict[str, int] | None = None
 
     def build(self, files: list[source_patch.FilePatch]) -> Result:
         patched = self.apply(files)
@@ -246,6 +248,7 @@ class _Build:
             exports=self.exports,
             symbols=self.symbols(unit.object),
             vmlinux=self.symbols(VMLINUX),
+            sizes=self.sizes(),
         )
 
     def symbols(self, name: str) -> SymbolTable:
@@ -253,6 +256,12 @@ class _Build:
         if name not in self.tables:
             self.tables[name] = read_symbols(self.image(name))
         return self.tables[name]
+
+    def sizes(self) -> dict[str, int]:
+        """How big the entries of this kernel's special sections are."""
+        if self._sizes is None:
+            self._sizes = btf.entry_sizes(self.tree.vmlinux)
+        return self._sizes
 
     def image(self, name: str) -> Path:
         """The file of vmlinux or a shipped module."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -84,10 +84,10 @@ class Target:
 class Parts:
     """The pieces of one object file."""
 
-    def __init__(self, elf: e.Elf, tables: set[str]) -> None:
-        """*tables*: the names of the special sections; each stays one piece."""
+    def __init__(self, elf: e.Elf, is_table: Callable[[str], bool]) -> None:
+        """*is_table* knows the special sections by name; each stays one piece."""
         self.elf = elf
-        self._tables = tables
+        self._is_table = is_table
         self._symbols: dict[int, list[e.Symbol]] = defaultdict(list)
         for symbol in elf.symbols:
             if symbol.section is not None:
@@ -100,7 +100,7 @@ class Parts:
             self._relocs[id(section)] = sorted(section.relocs, key=lambda reloc: reloc.offset)
             if not section.flags & e.SHF_ALLOC:
                 continue
-            if section.code and not self._named(section) and section.name not in tables:
+            if section.code and not self._named(section) and not is_table(section.name):
                 chunked.append(section)
             self._pieces[id(section)] = self._split(section)
         self._split_chunks(chunked)
@@ -162,7 +162,7 @@ class Parts:
         ]
 
     def _split(self, section: e.Section) -> list[Piece]:
-        if section.name in self._tables:
+        if self._is_table(section.name):
             return [Piece(section, 0, section.size, Kind.TABLE)]
         if section.flags & e.SHF_MERGE and section.flags & e.SHF_STRINGS:
             return list(_strings(section))
@@ -181,7 +181,7 @@ class Parts:
         for section in self.elf.sections:
             for reloc in section.relocs:
                 aim = reloc.symbol.section
-                if aim is None or id(aim) not in starts or aim is section or _follows(section.name):
+                if aim is None or id(aim) not in starts or aim is section or _follows(section.name, aim.name):
                     continue
                 offset = reloc.symbol.value + reloc.addend - self._bias(section, reloc)
                 if 0 <= offset < aim.size:
@@ -205,8 +205,13 @@ def _find(relocs: list[e.Reloc], offset: int) -> int:
     return low
 
 
-def _follows(name: str) -> bool:
-    """Whether a section points at every instruction or call, and so says nothing about where chunks start."""
+def _follows(name: str, aim: str) -> bool:
+    """Whether a section points at any instruction of *aim*, and so says nothing about where chunks start.
+
+    Up to 5.15 an exception is handled in .fixup, and nothing but its entry says where.
+    """
+    if name == "__ex_table" and aim == ".fixup":
+        return False
     return name.startswith(
         (
             ".orc_unwind",

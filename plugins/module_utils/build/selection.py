@@ -13,7 +13,11 @@ import re
 from collections.abc import Iterable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import Correlation, is_copied
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
+    Correlation,
+    is_copied,
+    is_once_flag,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import is_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Added,
@@ -24,20 +28,27 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.runtime import (
+    UnknownConstantError,
+    definition,
+    is_runtime,
+    read_instead,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
     DYNAMIC_DEBUG,
     KEYED,
     READ_AT_BOOT,
-    TABLES,
     Entries,
     Entry,
     Outside,
     Plan,
     Where,
     is_dropped,
+    is_table,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
 
+_TRACEPOINT = re.compile(r"__tracepoint_(\w+)")
 _FAMILY = re.compile(r"\.cold(\.\d+)?$")
 _KEPT = (".data..ro_after_init", DYNAMIC_DEBUG, ".altinstr_replacement", ".altinstr_aux")
 
@@ -64,6 +75,7 @@ class Selection:
         self._symbols: dict[int, e.Symbol] = {}
         self._outside: dict[Outside, e.Symbol] = {}
         self._refusals: list[Refusal] = []
+        self._notes: list[Added] = []
 
     def plan(self, changed: Iterable[Piece], new: Iterable[Piece], result: ObjectDiff) -> Plan:
         """The plan; refusals and what was added are noted in *result*."""
@@ -83,7 +95,10 @@ class Selection:
             self._relocate(piece)
         for piece in included:
             for entry in self._entries.of(piece):
-                self._place_entry(entry)
+                if is_runtime(entry):
+                    self._read_constant(piece, entry)
+                elif not self._left_out(piece, entry):
+                    self._place_entry(entry)
         self._note(changed, new, included, result)
         return self._plan
 
@@ -96,8 +111,9 @@ class Selection:
                 self._plan.added.append(self._symbols[id(piece)])
         for piece in included:
             if piece.kind is Kind.DATA and not is_copied(piece):
-                result.added_data.append(Added(self._context.object, piece.name, "new data"))
+                result.added_data.append(Added(self._context.object, piece.name, _why_along(piece, self._pairs)))
         result.refusals += self._refusals
+        result.notes += self._notes
 
     def _refuse(self, what: str, reason: str) -> None:
         self._refusals.append(Refusal(self._context.source, what, reason))
@@ -126,7 +142,15 @@ class Selection:
     def _comes_along(self, piece: Piece) -> bool:
         if piece.kind is Kind.TABLE:
             return False
-        return is_copied(piece) or self._pairs.original(piece) is None
+        before = self._pairs.original(piece)
+        return is_copied(piece) or before is None or (is_once_flag(piece) and self._ambiguous(before))
+
+    def _ambiguous(self, before: Piece) -> bool:
+        try:
+            self._resolver.sympos(before)
+        except AmbiguousError:
+            return True
+        return False
 
     def _check_tables(self) -> None:
         """A table whose meaning is not known here must not have anything to say about what goes in."""
@@ -186,6 +210,48 @@ class Selection:
             align = _alignment(whole, len(data))
             self._plan.sections.append(e.Section(whole.name, e.SHT_PROGBITS, flags, align, 0, data, len(data)))
 
+    def _read_constant(self, piece: Piece, entry: Entry) -> None:
+        """Let the code read the variable, whose value it would have if it were there at boot."""
+        section = self._sections[id(piece)]
+        try:
+            offset = read_instead(self._parts, entry, section, piece.start)
+        except UnknownConstantError as error:
+            self._refuse(piece.name, str(error))
+            return
+        symbol = definition(self._parts, entry)
+        found = self._parts.piece_of(symbol)
+        outside = self._resolve(piece, Target(symbol, found, symbol.value - found.start if found else 0, 0))
+        if outside is not None and self._allowed(piece, piece.section, outside):
+            section.relocs.append(e.Reloc(offset, e.R_PC32, self._undefined(outside, symbol), -4))
+
+    def _left_out(self, piece: Piece, entry: Entry) -> bool:
+        """Whether the kernel need not be told of the entry: its key is in a module, and the code does without it.
+
+        A call that the kernel does not know of goes to the static call's trampoline, which always knows the way. A
+        tracepoint that the kernel does not know of stays off: __tracepoint_btrfs_convert_extent_bit.
+        """
+        if entry.section.name not in KEYED:
+            return False
+        target = self._parts.target(entry.section, entry.relocs[-1])
+        outside = self._outside_of(target)
+        if outside is None or outside.where is not Where.CORE:
+            return False
+        tracepoint = _TRACEPOINT.match(outside.name)
+        if entry.section.name == "__jump_table" and tracepoint:
+            note = f"the tracepoint {tracepoint[1]} of module {outside.object} is off in it while the patch is on"
+            self._notes.append(Added(self._context.object, piece.name, note))
+        return entry.section.name != "__jump_table" or tracepoint is not None
+
+    def _outside_of(self, target: Target) -> Outside | None:
+        """Where the kernel has it, if that is known."""
+        before = self._pairs.original(target.piece) if target.piece is not None else None
+        try:
+            if target.piece is None:
+                return self._resolver.external(target.symbol.name) if target.symbol.undefined else None
+            return self._resolver.own(before) if before is not None and before.symbol else None
+        except AmbiguousError:
+            return None
+
     def _reloc(self, piece: Piece, source: e.Section, reloc: e.Reloc, start: int) -> e.Reloc | None:
         """The relocation as the patch module has it; None if it was refused."""
         target = self._parts.target(source, reloc)
@@ -206,7 +272,7 @@ class Selection:
         found = target.piece
         if found is None or id(found) not in self._changed:
             return False
-        if source.name in TABLES or is_branch_field(source, reloc):
+        if is_table(source.name) or is_branch_field(source, reloc):
             return False
         symbol = found.symbol
         if symbol is None or target.offset != symbol.value - found.start:
@@ -256,7 +322,7 @@ class Selection:
                 "when the patch module is loaded; read the key with static_key_enabled(), or patch another function",
             )
             return False
-        if source.name in TABLES or source.name.startswith(".altinstr"):
+        if is_table(source.name) or source.name.startswith(".altinstr"):
             self._refuse(
                 piece.name,
                 f"{source.name} refers to {outside.name} of the module {outside.object}, which can't be found when "
@@ -272,6 +338,14 @@ class Selection:
             self._outside[outside] = symbol
             self._plan.outside.append((symbol, outside))
         return self._outside[outside]
+
+
+def _why_along(piece: Piece, pairs: Correlation) -> str:
+    if pairs.original(piece) is not None:
+        return "a flag that lets a message be said once; which of the kernel's it is can't be told"
+    if pairs.was_separated(piece):
+        return "a constant that changed: the functions that use it get a copy"
+    return "new data"
 
 
 def _alignment(section: e.Section, offset: int) -> int:
@@ -301,7 +375,7 @@ def addresses_taken(parts: Parts) -> set[int]:
     """The functions whose address somebody holds, who then may compare it or call through it."""
     taken = set()
     for section in parts.elf.sections:
-        if section.name in TABLES or not section.flags & e.SHF_ALLOC or is_dropped(section):
+        if is_table(section.name) or not section.flags & e.SHF_ALLOC or is_dropped(section):
             continue
         for reloc in section.relocs:
             piece = parts.target(section, reloc).piece
@@ -312,7 +386,7 @@ def addresses_taken(parts: Parts) -> set[int]:
 
 def _is_unknown_table(parts: Parts, section: e.Section) -> bool:
     """Nameless data outside of the usual sections, with relocations."""
-    if section.name in TABLES or is_dropped(section) or section.name.startswith(READ_AT_BOOT):
+    if is_table(section.name) or is_dropped(section) or section.name.startswith(READ_AT_BOOT):
         return False
     if section.code or section.name.startswith((".data", ".rodata", ".bss", ".init", ".exit", ".orc_unwind")):
         return False

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The special sections: tables whose entries belong to functions, and what becomes of them.
 
-The size of an entry differs between series, the number of its relocations does not (6.1 to 6.12): the size is
-that of the section divided by the number of entries, and each entry has to begin with a relocation.
+The size of an entry differs between series. The kernel's own types tell it (btf.py); where there is no kernel, it is
+the smallest after which the relocations repeat themselves.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -24,25 +25,26 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import P
 ORC_IP, ORC = ".orc_unwind_ip", ".orc_unwind"
 FENTRY = "__mcount_loc"
 ALTERNATIVES = ".altinstructions"
+BUGS = "__bug_table"
+RUNTIME = "runtime_"
 DYNAMIC_DEBUG = "__dyndbg"
 KEYED = ("__jump_table", ".static_call_sites")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A special section: how many relocations an entry has, whether it says more than the code itself does."""
+    """A special section: how many relocations an entry has at least, whether it says more than the code itself does."""
 
     relocs: int
     compared: bool = False
-    ignored: tuple[int, int] = (0, 0)  # the bytes of an entry, from and to, that are no difference
 
 
-# Members by include/linux and arch/x86/include/asm of 6.1 and 6.12: struct alt_instr, bug_entry,
-# exception_table_entry, jump_entry, paravirt_patch_site, static_call_site. A WARN that only moved to another
-# line is no change: the line is in bytes 8 and 9 of a bug_entry.
+# Members by include/linux and arch/x86/include/asm: struct alt_instr, bug_entry, exception_table_entry, jump_entry,
+# paravirt_patch_site, static_call_site. What may be there or not comes last: the handler of a 5.10 exception, the
+# file of a bug_entry. A WARN that only moved to another line is no change.
 TABLES = {
-    ALTERNATIVES: Table(2, compared=True),
-    "__bug_table": Table(2, compared=True, ignored=(8, 10)),
+    ALTERNATIVES: Table(1, compared=True),
+    BUGS: Table(1, compared=True),
     "__ex_table": Table(2, compared=True),
     "__jump_table": Table(3, compared=True),
     ".parainstructions": Table(1, compared=True),
@@ -54,6 +56,11 @@ TABLES = {
     ORC_IP: Table(1),
     FENTRY: Table(1),
 }
+
+_RUNTIME_TABLE = Table(
+    1, compared=True
+)  # 6.11 and newer: where the value of a variable is in the code, one section per variable
+_BUG_WITH_LINE = 12
 
 # What the patch module does without: lists that the build system or the boot reads, marks that forbid
 # (a function that is not sealed can be called all the same), and what the original goes on providing. On x86
@@ -157,12 +164,13 @@ class Entry:
 class Entries:
     """The entries of all special sections of an object file, by owner."""
 
-    def __init__(self, parts: Parts, file: str) -> None:
+    def __init__(self, parts: Parts, file: str, sizes: Mapping[str, int]) -> None:
+        """*sizes*: of the entries, by section, as far as they are known."""
         self._by_owner: dict[int, list[Entry]] = defaultdict(list)
         orc = next((section for section in parts.elf.sections if section.name == ORC), None)
         for section in parts.elf.sections:
-            if section.name in TABLES and section.size:
-                for entry in _entries(parts, section, file, orc):
+            if is_table(section.name) and section.size:
+                for entry in _entries(parts, section, file, orc, sizes.get(section.name)):
                     if entry.owner is not None:
                         self._by_owner[id(entry.owner)].append(entry)
 
@@ -180,9 +188,9 @@ def is_dropped(section: e.Section) -> bool:
     return section.name.startswith(DROPPED)
 
 
-def tables() -> set[str]:
-    """The names of the special sections."""
-    return {*TABLES, ORC}
+def stays_whole(name: str) -> bool:
+    """Whether a section is taken apart here and not into pieces."""
+    return is_table(name) or name == ORC
 
 
 def _replaces_with_nothing(section: e.Section, start: int, size: int) -> bool:
@@ -196,28 +204,63 @@ def _replaces_with_nothing(section: e.Section, start: int, size: int) -> bool:
     return section.data[start + (11 if size == 13 else size - 1)] == 0
 
 
-def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None) -> list[Entry]:
+def without_line(entry: Entry) -> bytes:
+    """The bytes of an entry; a bug_entry's without the line, which together with the flags is its end."""
+    data = entry.data
+    if entry.section.name == BUGS and len(data) >= _BUG_WITH_LINE:
+        return data[:-4] + bytes(2) + data[-2:]
+    return data
+
+
+def is_table(name: str) -> bool:
+    """Whether a section is a special one, whose entries are known here."""
+    return name in TABLES or name.startswith(RUNTIME)
+
+
+def table_of(name: str) -> Table:
+    """What is known of a special section."""
+    return TABLES.get(name, _RUNTIME_TABLE)
+
+
+def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None, size: int | None) -> list[Entry]:
     relocs = parts.relocs_between(section, 0, section.size)
-    per_entry = TABLES[section.name].relocs
-    count = len(relocs) // per_entry
-    if not count or len(relocs) % per_entry or section.size % count:
+    size = size or _period(parts, section, relocs)
+    if size is None or section.size % size or not relocs:
         raise ElfError(
-            f"{file}: {section.name}: {len(relocs)} relocations in {section.size} bytes: entries of this kernel's "
+            f"{file}: {section.name}: {len(relocs)} relocations in {section.size} bytes: the entries of this kernel's "
             "series are not known to this builder"
         )
-    size = section.size // count
     entries = []
-    for number in range(count):
-        own = relocs[number * per_entry : (number + 1) * per_entry]
-        start = number * size
-        if own[0].offset != start or own[-1].offset >= start + size:
+    for number, start in enumerate(range(0, section.size, size)):
+        own = parts.relocs_between(section, start, start + size)
+        if not own or own[0].offset != start:
             raise ElfError(f"{file}: {section.name}: entry {number} does not begin with a relocation")
         if _replaces_with_nothing(section, start, size):
             own = own[:1]
         owner = parts.target(section, own[0]).piece
         companion = None
         if section.name == ORC_IP and orc is not None:
-            width = orc.size // count
+            width = orc.size * size // section.size
             companion = (orc, number * width, (number + 1) * width)
         entries.append(Entry(section, start, start + size, own, owner, companion))
     return entries
+
+
+def _period(parts: Parts, section: e.Section, relocs: list[e.Reloc]) -> int | None:
+    """The size of an entry, told by the relocations: each begins with one that points at code, and all are alike."""
+    at_code = {
+        reloc.offset
+        for reloc in relocs
+        if (piece := parts.target(section, reloc).piece) is not None and (piece.code or section.name == FENTRY)
+    }
+    least = table_of(section.name).relocs
+    for size in sorted({reloc.offset for reloc in relocs[1:]} | {section.size}):
+        if not size or section.size % size or not all(start in at_code for start in range(0, section.size, size)):
+            continue
+        patterns: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for reloc in relocs:
+            patterns[reloc.offset // size].append((reloc.offset % size, reloc.type))
+        first = patterns[0]
+        if len(first) >= least and all(pattern == first for pattern in patterns.values()):
+            return size
+    return None

@@ -36,6 +36,7 @@ class Entry:
     local: bool
     index: int  # in the symbol table: symbols of one object file are neighbours
     file: int  # the number of the FILE symbol before it; 0 if it has none
+    weak: bool = False
 
 
 class SymbolTable:
@@ -73,6 +74,10 @@ class SymbolTable:
     def entries(self, name: str) -> list[Entry]:
         """All symbols of that name, in the order of their addresses."""
         return self._by_name.get(name, [])
+
+    def is_weak(self, name: str) -> bool:
+        """Whether a weak function is what runs: none overrides it."""
+        return any(entry.weak for entry in self.entries(name))
 
     def nearness(self, entry: Entry, names: frozenset[str]) -> float:
         """How many local symbols around *entry* are among *names*; the farther away, the less one counts."""
@@ -143,7 +148,8 @@ def read_symbols(path: Path) -> SymbolTable:
             place = (0, 0, value) if linked else (_part(headers[shndx]), shndx, value)
             text = e.string_at(strings, name, path)
             if text and not text.startswith((".L", "__crc_", "__pfx_")):
-                entries.append(Entry(text, place, size, local, index, len(files)))
+                weak = info >> 4 == e.STB_WEAK
+                entries.append(Entry(text, place, size, local, index, len(files), weak))
     return SymbolTable(entries, files)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from object_files import Pair
 
 BASE = """
@@ -162,12 +163,6 @@ def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
         ("", "int __init boot(int x) { return x; }", "boot", "boot only"),
         ("int notrace fast(int x) { return x; }", "int notrace fast(int x) { return -x; }", "fast", "__fentry__"),
         (
-            "int __attribute__((weak)) soft(int x) { return x; }",
-            "int __attribute__((weak)) soft(int x) { return -x; }",
-            "soft",
-            "weak",
-        ),
-        (
             "",
             'int counter __attribute__((section(".data..percpu"))); int get(void) { return counter; }',
             "counter",
@@ -184,6 +179,23 @@ def test_what_is_refused(pair: Pair, before: str, after: str, what: str, reason:
     assert [refusal.function for refusal in diff.refusals] == [what]
     assert reason in diff.refusals[0].reason
     assert diff.refusals[0].file == "kernel/demo.c"
+
+
+WEAK = "int __attribute__((weak)) soft(int x) { return x; }"
+
+
+def test_a_weak_function_that_runs_is_patched(pair: Pair) -> None:
+    diff = pair.diff(WEAK, WEAK.replace("return x", "return -x"))
+    assert names(diff.changed) == ["soft"]
+
+
+def test_a_weak_function_that_is_overridden_is_refused(pair: Pair) -> None:
+    """Nobody calls it: the patch would do nothing."""
+    original, patched = pair.compile("original", WEAK), pair.compile("patched", WEAK.replace("return x", "return -x"))
+    other = pair.compile("other", "int soft(int x) { return exported(0, x); }")
+    (refusal,) = diff_objects(original, patched, pair.context(original, other)).refusals
+    assert refusal.function == "soft"
+    assert "weak" in refusal.reason
 
 
 def test_all_refusals_come_at_once(pair: Pair) -> None:
