@@ -20,7 +20,7 @@ options:
     type: path
     required: true
   suite:
-    description: The Debian suite. This machine's own apt sources must offer it.
+    description: The Debian suite. One that this machine's apt sources don't offer comes from the same mirrors.
     type: str
     default: bookworm
   kernels:
@@ -66,6 +66,7 @@ kernels:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import ArchiveError
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab import image
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError
 
@@ -85,7 +86,7 @@ def main() -> None:
         made, changed = image.ensure(
             Path(module.params["cache"]), module.params["suite"], packages, build=not module.check_mode
         )
-    except LabError as error:
+    except (LabError, ArchiveError) as error:
         module.fail_json(msg=str(error))
     kernels = {series: kernel.release for series, kernel in made.kernels.items()} if made else {}
     module.exit_json(changed=changed, path=str(made.path) if made else None, kernels=kernels)

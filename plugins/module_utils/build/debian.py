@@ -3,26 +3,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Debian's kernels: from what a running kernel says of itself to the packages that it can be rebuilt from.
 
-The one module that knows distribution packages. Nothing is installed: packages are downloaded into the cache
-and unpacked from there.
+The one module that knows which suite and which packages a kernel is from. Nothing is installed: packages are
+downloaded into the cache and unpacked from there.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, ArchiveError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, pipe, run
 
 # "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)"
 _VERSION = re.compile(r"\bDebian (?P<version>(?P<series>[0-9]+\.[0-9]+)\.[0-9A-Za-z.+~-]+) \([0-9-]+\)")
 _KBUILD = re.compile(r"\blinux-kbuild-[0-9A-Za-z.+~-]+")
-_SANDBOX = ("-o", "APT::Sandbox::User=root")
+# Which suite a version was built for and with: "6.12.117-1~deb12u1" says so itself.
+_REBUILT = re.compile(r"~deb(?P<number>[0-9]+)u[0-9]+$")
+_SUITES = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
+_OWN_SERIES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
+_UNRELEASED = "forky"
+_OLDEST_UNRELEASED = (7, 0)
 
 
 class DebianKernel(NamedTuple):
@@ -31,6 +36,11 @@ class DebianKernel(NamedTuple):
     release: str
     version: str
     series: str
+
+    @property
+    def suite(self) -> str:
+        """The suite that it is from, whose compiler made it."""
+        return suite_of(self.version)
 
     @property
     def headers(self) -> str:
@@ -44,8 +54,13 @@ class DebianKernel(NamedTuple):
 
     @property
     def image(self) -> str:
-        """The shipped modules."""
+        """The kernel."""
         return f"linux-image-{self.release}"
+
+    @property
+    def modules(self) -> str:
+        """The shipped modules, where they are not in the kernel's package (7.2)."""
+        return f"linux-modules-{self.release}"
 
     @property
     def symbols(self) -> str:
@@ -72,14 +87,33 @@ def kbuild_package(depends: str) -> str:
     return match.group()
 
 
-def fetch(name: str, version: str, downloads: Path) -> Path:
+def suite_of(version: str) -> str:
+    """The suite whose archive has the kernel package of *version*."""
+    rebuilt = _REBUILT.search(version)
+    if rebuilt is not None and rebuilt["number"] in _SUITES:
+        return _SUITES[rebuilt["number"]]
+    series = ".".join(version.split(".")[:2])
+    if rebuilt is None and series in _OWN_SERIES:
+        return _OWN_SERIES[series]
+    if rebuilt is None and tuple(map(int, series.split("."))) >= _OLDEST_UNRELEASED:
+        return _UNRELEASED
+    raise BuildError(
+        f"kernel package {version}: no suite of Debian is known for it; served are the series {', '.join(_OWN_SERIES)} "
+        f"and those of {_UNRELEASED}"
+    )
+
+
+def fetch(name: str, version: str, downloads: Path, archive: Archive) -> Path:
     """The package file *name* of exactly *version*, downloaded unless it is already there."""
     present = _downloaded(name, version, downloads)
     if present is not None:
         return present
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".fetch-") as scratch:
-        _download(name, version, Path(scratch))
+        try:
+            archive.download(name, version, Path(scratch))
+        except ArchiveError as error:
+            raise BuildError(str(error)) from error
         for package in Path(scratch).glob("*.deb"):
             package.replace(downloads / package.name)
     present = _downloaded(name, version, downloads)
@@ -96,27 +130,17 @@ def _downloaded(name: str, version: str, downloads: Path) -> Path | None:
     return None
 
 
-def _download(name: str, version: str, directory: Path) -> None:
-    command = ["apt-get", *_SANDBOX, "-q", "download", f"{name}={version}"]
-    try:
-        run(command, cwd=directory, env=dict(os.environ, LC_ALL="C"))
-    except BuildError as error:
-        raise BuildError(
-            f"{name}={version} can't be downloaded ({error}); run 'apt-get update' on the builder, and if the "
-            "package has left the archive, add a source that still carries it"
-        ) from error
-
-
 class Unpacker:
     """Takes the parts of one kernel's packages that a build needs."""
 
-    def __init__(self, kernel: DebianKernel, downloads: Path) -> None:
+    def __init__(self, kernel: DebianKernel, downloads: Path, archive: Archive) -> None:
         self._kernel = kernel
         self._downloads = downloads
+        self._archive = archive
 
     def fetch(self) -> None:
         """Download every package, so that a missing one is known before anything is unpacked."""
-        for name in (self._kernel.headers, self._kernel.source, self._kernel.image, self._kernel.symbols):
+        for name in (self._kernel.headers, self._kernel.source, self._kernel.symbols, self._with_modules()):
             self._deb(name)
         self._deb(self._kbuild())
 
@@ -151,14 +175,14 @@ class Unpacker:
     def modules(self, destination: Path) -> None:
         """The modules as the kernel loads them, with their symbol tables."""
         scratch = destination.with_suffix(".packages")
-        run(["dpkg-deb", "-x", self._deb(self._kernel.image), scratch])
+        run(["dpkg-deb", "-x", self._deb(self._with_modules()), scratch])
         for prefix in ("lib", "usr/lib"):
             shipped = scratch / prefix / "modules" / self._kernel.release
             if shipped.is_dir():
                 shipped.rename(destination)
         shutil.rmtree(scratch)
         if not destination.is_dir():
-            raise BuildError(f"{self._kernel.image}={self._kernel.version} carries no modules")
+            raise BuildError(f"{self._with_modules()}={self._kernel.version} carries no modules")
 
     def vmlinux(self, destination: Path) -> None:
         """The kernel's ELF file with its symbols, without the debug information that makes up most of it."""
@@ -167,12 +191,16 @@ class Unpacker:
         run(["objcopy", "--strip-debug", "--keep-file-symbols", destination.parent / name, destination])
         shutil.rmtree(destination.parent / "usr")
 
+    def _with_modules(self) -> str:
+        depends = run(["dpkg-deb", "-f", self._deb(self._kernel.image), "Depends"])
+        return self._kernel.modules if self._kernel.modules in depends else self._kernel.image
+
     def _members(self, package: str, directory: Path, members: list[str]) -> None:
         extract: list[Arg] = ["tar", "-x", "-C", directory, "--occurrence=1", *members]
         pipe(["dpkg-deb", "--fsys-tarfile", self._deb(package)], extract)
 
     def _deb(self, name: str) -> Path:
-        return fetch(name, self._kernel.version, self._downloads)
+        return fetch(name, self._kernel.version, self._downloads, self._archive)
 
     def _kbuild(self) -> str:
         return kbuild_package(run(["dpkg-deb", "-f", self._deb(self._kernel.headers), "Depends"]))

@@ -20,7 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import clean_environment, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import clean_environment
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
@@ -57,7 +57,9 @@ def make(tree: Tree, *arguments: str) -> str:
         "KBUILD_VERBOSE=",
     ]
     old = [flag for target in _UP_TO_DATE for flag in ("-o", target)]
-    return run(["make", "-rR", "-s", "-f", source / "Makefile", *settings, *old, *arguments], objects, warnings=True)
+    return tree.tools.run(
+        ["make", "-rR", "-s", "-f", source / "Makefile", *settings, *old, *arguments], objects, warnings=True
+    )
 
 
 def unit(tree: Tree, source: str) -> Unit:
@@ -112,12 +114,12 @@ def compile_unit(tree: Tree, which: Unit, out: Path, sectioned: bool = False, ov
         command = [_moved(word, tree.source, overlay) for word in command]
     extra = [*(_SECTIONED if sectioned else ()), "-g0"]
     try:
-        run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
+        tree.tools.run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
     except BuildError as error:
         said = str(error).replace(f"{overlay}/", "")
         raise _refused(which.source, f"it does not compile: {_first_errors(said)}") from error
     if which.objtool:
-        run([*which.objtool[:-1], out], cwd=tree.objects, env={**clean_environment(), "SRCARCH": "x86"})
+        tree.tools.run([*which.objtool[:-1], out], cwd=tree.objects, env={**clean_environment(), "SRCARCH": "x86"})
 
 
 def external_objects(tree: Tree, directory: Path, *targets: str) -> None:
@@ -144,7 +146,7 @@ def replay(tree: Tree, directory: Path, made: str, instead: str) -> None:
     text = _commands_file(directory, f"{made}.o").read_text(encoding="utf-8")
     found = parse_command(f"{made}.c", text)
     command = list(_redirected(found.compiler, directory / f"{instead}.o"))
-    run([*command[:-1], str(directory / f"{instead}.c")], cwd=tree.objects)
+    tree.tools.run([*command[:-1], str(directory / f"{instead}.c")], cwd=tree.objects)
 
 
 def link(tree: Tree, objects: Iterable[Path], out: Path) -> None:
@@ -156,9 +158,9 @@ def link(tree: Tree, objects: Iterable[Path], out: Path) -> None:
     for path in objects:
         # Sections that list the padding before functions, which nothing reads on x86; ld wants all of them ordered
         # (SHF_LINK_ORDER) or none.
-        run(["objcopy", "--remove-section=__patchable_function_entries", path])
+        tree.tools.run(["objcopy", "--remove-section=__patchable_function_entries", path])
     flags = ["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1"]
-    run(["ld", *flags, "-T", script, "-o", out, *objects])
+    tree.tools.run(["ld", *flags, "-T", script, "-o", out, *objects])
 
 
 _SCRIPTS = ("arch/x86/module.lds", "scripts/module.lds")

@@ -24,7 +24,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify, suite_of
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
@@ -91,14 +93,10 @@ class Tree(NamedTuple):
         """The kernel's configuration: only what is set."""
         return read_config(self.objects / ".config")
 
-    def check_compiler(self) -> None:
-        """Raise BuildError unless the compiler that is here is the one that the kernel was built with."""
-        banner = run([self.cc, "--version"]).splitlines()[0]
-        if banner != self.compiler:
-            raise BuildError(
-                f"kernel {self.release} was built with '{self.compiler}', but {self.cc} here is '{banner}': "
-                f"install that version of {self.cc} on the builder"
-            )
+    @property
+    def tools(self) -> toolchain.Toolchain:
+        """The programs to build with."""
+        return toolchain.of(self.root.parents[1], suite_of(self.package), self.compiler)
 
     def module(self, name: str, scratch: Path) -> Path:
         """The shipped file of module *name*, uncompressed (into *scratch* if need be)."""
@@ -147,14 +145,15 @@ def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
     if tree is None:
         _prepare(cache, kernel, say)
         tree = known(look(cache, kernel), "prepared, so that it is found")
-    tree.check_compiler()
+    toolchain.check(toolchain.ensure(cache, suite_of(tree.package), tree.compiler, say), tree.compiler, tree.release)
     return tree
 
 
 def _prepare(cache: Path, kernel: Identity, say: Say) -> None:
     root = kernel_directory(cache, kernel.release)
     _remove_unfinished(root)
-    packages = Unpacker(identify(kernel.release, kernel.version), cache / "downloads")
+    package = identify(kernel.release, kernel.version)
+    packages = Unpacker(package, cache / "downloads", open_archive(cache, package.suite))
     say(f"downloading the packages of kernel {kernel.release}")
     packages.fetch()
     with _scratch(root) as work:

@@ -12,7 +12,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab import apt, initrd
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, open_archive
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab import initrd
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import (
     LabError,
     digest,
@@ -153,7 +154,8 @@ def ensure(cache: Path, suite: str, packages: dict[str, str], build: bool = True
 
     With *build* false (check mode) nothing is made: an image that isn't there is (None, True).
     """
-    versions = {package: apt.candidate(package) for package in packages.values()}
+    archive = open_archive(cache, suite)
+    versions = {package: archive.candidate(package) for package in packages.values()}
     path = cache / "images" / f"{suite}-{digest([_RECIPE, suite, packages, versions, _PACKAGES])}"
     if not (path / "image.json").exists():
         if not build:
@@ -161,47 +163,48 @@ def ensure(cache: Path, suite: str, packages: dict[str, str], build: bool = True
         with locked(cache / "images" / ".lock"):
             # A second run waited at the lock while the first one built it.
             if not (path / "image.json").exists():
-                _build(path, suite, packages)
+                _build(path, archive, packages)
                 return open_image(path), True
     return open_image(path), False
 
 
-def _build(path: Path, suite: str, packages: dict[str, str]) -> None:
+def _build(path: Path, archive: Archive, packages: dict[str, str]) -> None:
     if os.geteuid() != 0:
         raise LabError("making the lab's image needs root (mmdebstrap and file ownership); run as root")
     need_space(path.parent, _SPACE, "the lab's image")
     with published(path) as work:
         root = work / "root"
-        _bootstrap(work, root, suite, packages)
+        releases = {series: _release(archive, package) for series, package in packages.items()}
+        _bootstrap(work, root, archive, list(releases.values()))
         _configure(root)
         _install_keys(work, root)
-        kernels = {series: _extract_kernel(work, root, package) for series, package in packages.items()}
+        kernels = {series: _extract_kernel(work, root, release) for series, release in releases.items()}
         _make_disk(work, root)
         shutil.rmtree(root)
-        record = {"suite": suite, "kernels": {series: asdict(kernel) for series, kernel in kernels.items()}}
+        record = {"suite": archive.suite, "kernels": {series: asdict(kernel) for series, kernel in kernels.items()}}
         write_whole(work / "image.json", json.dumps(record, indent=2) + "\n")
 
 
-def _bootstrap(work: Path, root: Path, suite: str, packages: dict[str, str]) -> None:
+def _bootstrap(work: Path, root: Path, archive: Archive, releases: list[str]) -> None:
     settings = work / "apt.conf"
-    settings.write_text(apt.settings() + "\n", encoding="utf-8")
+    settings.write_text(archive.settings(), encoding="utf-8")
     settings.chmod(0o600)
     argv = [
         "mmdebstrap",
         "--variant=minbase",
         f"--aptopt={settings}",
-        f"--include={','.join([*_PACKAGES, *packages.values()])}",
+        f"--include={','.join([*_PACKAGES, *(f'linux-image-{release}' for release in releases)])}",
         # The lab makes its own initrd: one that is only a fraction of the size to unpack under emulation.
         '--essential-hook=mkdir -p "$1/etc/initramfs-tools" "$1/etc/kernel/postinst.d"',
         '--essential-hook=ln -s /bin/true "$1/etc/kernel/postinst.d/initramfs-tools"',
         "--dpkgopt=force-confold",
         # How this machine reaches its mirrors is nobody else's business.
         '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"',
-        suite,
+        archive.suite,
         str(root),
         "-",
     ]
-    run(argv, _MEND, stdin=apt.sources(suite))
+    run(argv, _MEND, stdin=archive.sources())
     settings.unlink()
 
 
@@ -240,15 +243,24 @@ def _install_keys(work: Path, root: Path) -> None:
     (work / "known_hosts").write_text(f"{HOST_ALIAS} {kind} {public}\n", encoding="utf-8")
 
 
-def _extract_kernel(work: Path, root: Path, package: str) -> Kernel:
-    """Copy out the kernel that the metapackage *package* stands for, and make its initrd."""
-    depends = _dpkg(root, "${Depends}", package)
-    image = re.search(r"linux-image-(\S+)", depends)
+def _release(archive: Archive, package: str) -> str:
+    """The release of the kernel that the metapackage *package* stands for.
+
+    Only that one is installed: bullseye-security lists a metapackage whose file is gone.
+    """
+    depends = archive.depends(package)
+    image = re.search(r"linux-image-([0-9][^ ,]*)", depends)
     if image is None:
         raise LabError(f"'{package}' is no kernel metapackage: it depends on '{depends}'")
-    release = image.group(1)
-    kernel = Kernel(release, _dpkg(root, "${Version}", image.group(0)), f"vmlinuz-{release}", f"initrd-{release}")
-    shutil.copyfile(root / "boot" / kernel.vmlinuz, work / kernel.vmlinuz)
+    return image.group(1)
+
+
+def _extract_kernel(work: Path, root: Path, release: str) -> Kernel:
+    """Copy out the kernel, and make its initrd."""
+    version = _dpkg(root, "${Version}", f"linux-image-{release}")
+    kernel = Kernel(release, version, f"vmlinuz-{release}", f"initrd-{release}")
+    places = (root / "boot" / kernel.vmlinuz, root / "usr/lib/modules" / release / "vmlinuz")
+    shutil.copyfile(next((place for place in places if place.exists()), places[0]), work / kernel.vmlinuz)
     (work / kernel.initrd).write_bytes(initrd.build(root, release))
     return kernel
 
