@@ -36,7 +36,7 @@ witness: ## each consistency model under fire: what it promises, what it breaks 
 cycles: ## a patch loaded, enabled, disabled and unloaded 1,000 times under load (CYCLES=1000)
 	@SERIES='$(SERIES)' scripts/cycles
 
-kernel-tests: ## the core module in booted kernels (SERIES=6.1,6.12)
+kernel-tests: ## the core module in booted kernels (SERIES=5.10,6.1,6.12,6.12-deb13,7.2)
 	@SERIES='$(SERIES)' scripts/kernel-tests
 
 molecule: ## molecule's default scenario on real kernels

@@ -23,7 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg,
 _VERSION = re.compile(r"\bDebian (?P<version>(?P<series>[0-9]+\.[0-9]+)\.[0-9A-Za-z.+~-]+) \([0-9-]+\)")
 _KBUILD = re.compile(r"\blinux-kbuild-[0-9A-Za-z.+~-]+")
 # Which suite a version was built for and with: "6.12.117-1~deb12u1" says so itself.
-_REBUILT = re.compile(r"~deb(?P<number>[0-9]+)u[0-9]+$")
+_REBUILT = re.compile(r"~(?:deb(?P<number>[0-9]+)u[0-9]+)?")
 _SUITES = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
 _OWN_SERIES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
 _UNRELEASED = "forky"

@@ -95,9 +95,7 @@ def _named(compiler: str) -> tuple[str, str]:
     """The package that a compiler comes in, and its version, from the compiler's banner."""
     match = _BANNER.match(compiler)
     if match is None:
-        raise BuildError(
-            f"'{compiler}' is no compiler that Debian ships; kpatch.fleet doesn't know where to take it from"
-        )
+        raise BuildError(f"'{compiler}' is none of Debian's compilers; kpatch.fleet doesn't know where to take it from")
     return match["package"], match["version"]
 
 
