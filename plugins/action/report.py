@@ -39,7 +39,7 @@ class ActionModule(ControllerAction):
         plan = plans.load(path)
         entries = ledger.read(path / plans.LEDGER)
         document = report_document.document(plan, entries)
-        self.show(["", *report.console(document)])
+        self.show(["", *report.console(document, shutil.get_terminal_size((120, 40)).columns)])
         if plan["check"]:
             # What check mode wrote was for itself.
             shutil.rmtree(path, ignore_errors=True)

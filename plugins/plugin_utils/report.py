@@ -14,6 +14,8 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 
 # Past this many hosts a terminal only gets those that need a look.
 _SHORT = 40
+# Below this many columns the table would be broken by the terminal.
+_WIDE = 100
 _HEAD = ("host", "kernel", "batch", "before", "state", "why")
 _NEXT = {
     "lost": "bring the host back, or leave it out (--limit 'all:!{host}'), and start the playbook again",
@@ -65,14 +67,25 @@ def summary(plan: dict[str, Any], ledger: Ledger) -> str:
     return f"{doing} {plan['id']} is done" + ("" if decided.complete else ", but hosts are left out")
 
 
-def console(report: dict[str, Any]) -> list[str]:
-    """The report for a terminal."""
+def console(report: dict[str, Any], width: int = 120) -> list[str]:
+    """The report for a terminal; on a narrow one only what does not break."""
     hosts = report["hosts"]
     shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] != report["want"]][:_SHORT]
-    lines = [title(report), "", *table.text(_HEAD, [_row(host) for host in shown])]
+    lines = [title(report), "", *_table(shown, width)]
     if len(shown) < len(hosts):
         lines.append(f"… and {len(hosts) - len(shown)} more hosts: see the report")
     return [*lines, "", counts(report), *(f"next: {step}" for step in report["next"])]
+
+
+def _table(hosts: list[dict[str, Any]], width: int) -> list[str]:
+    if width >= _WIDE:
+        return table.text(_HEAD, [_row(host) for host in hosts])
+    reasons = [f"{host['host']}: {host['reason']}" for host in hosts if host["reason"]]
+    return [
+        *table.text(("host", "batch", "state"), [(_row(host)[0], *_row(host)[2::2][:2]) for host in hosts]),
+        "",
+        *reasons,
+    ]
 
 
 def _settle(host: dict[str, Any], decided: decisions.Decision) -> dict[str, Any]:

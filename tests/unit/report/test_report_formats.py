@@ -17,6 +17,7 @@ import example_rollout as example
 import jsonschema
 import pytest
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
+    report,
     report_document,
     report_markdown,
     report_page,
@@ -180,3 +181,11 @@ def test_times_windows_and_taint_are_those_of_the_ledger() -> None:
     )
     assert DOCUMENTS["done"]["coverage"]["patches"][0]["on"] == 12
     assert DOCUMENTS["stopped"]["timeline"][2]["gate"] == "shut"
+
+
+def test_narrow_terminal_gets_a_table_that_fits() -> None:
+    lines = report.console(DOCUMENTS["stopped"], 60)
+    assert max(len(line) for line in lines if line.startswith("web")) <= 60
+    assert "web002  2      lost" in lines
+    assert "web002: no route" in lines
+    assert any("6.1.0-56-cloud-amd64" in line for line in report.console(DOCUMENTS["stopped"], 120))

@@ -1,0 +1,192 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows a rollout as it goes, instead of Ansible's tasks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: progress
+type: stdout
+short_description: Shows how far a survey, build or rollout of kpatch.fleet is
+version_added: 1.0.0
+author:
+  - kpatch.fleet contributors (@kpatch-fleet)
+description:
+  - On a terminal, and with the Python package C(rich) on the controller, the rollout is shown in place - its batch, its
+    hosts by state with lost ones first, the slowest transitions, and why it stopped.
+  - Without a terminal (AWX, a pipe, a log file) it writes one line for each thing that happens, without colours.
+  - It ends with the command that goes on, if something is left to do. What looks like a password in it is left out.
+  - Tasks of other collections are shown only if they fail.
+requirements:
+  - set as stdout callback in configuration
+options:
+  live:
+    description:
+      - Whether the rollout is shown in place.
+      - V(auto) does so on a terminal that can move its cursor.
+    type: str
+    choices: [auto, never]
+    default: auto
+    env:
+      - name: KPATCH_PROGRESS_LIVE
+    ini:
+      - section: callback_kpatch_progress
+        key: live
+"""
+
+EXAMPLES = r"""
+# Once: ANSIBLE_STDOUT_CALLBACK=kpatch.fleet.progress ansible-playbook -i hosts kpatch.fleet.rollout
+# Always, in ansible.cfg:
+# [defaults]
+# stdout_callback = kpatch.fleet.progress
+"""
+
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.progress import Progress
+
+try:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    HAS_RICH = True
+except ImportError:
+    HAS_RICH = False
+
+_OURS = "kpatch.fleet."
+_BUILDS = ("core_build", "patch_build")
+_STYLES = {"good": "green", "bad": "bold red", "busy": "yellow", "": ""}
+_SECRET = re.compile(r"((?:pass|secret|token|key)[^=:\s]*[=:]\s*)[^\s,}]+", re.IGNORECASE)
+# What the live picture leaves to the lines that are printed above it.
+_HEIGHT = 16
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """Reads the results of the collection's own tasks; the tasks themselves print what is to stay in the log."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "kpatch.fleet.progress"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress = Progress(time.monotonic)
+        self._live: Any = None
+        self._play = ""
+        self._ended = False
+        self._started: dict[str, float] = {}
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        # With serial the same play starts once for each batch.
+        if play.get_name() != self._play:
+            self._play = play.get_name()
+            self._say(f"-- {self._play}")
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002
+        if _action(task) == "report":
+            # What is printed from here on is to be copied: no line of it may be broken to fit the picture.
+            self._end_picture()
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        if _action(task) in _BUILDS:
+            self._started[task._uuid] = time.monotonic()
+            self._say(f"{host.get_name()}: {task.get_name().rpartition(' : ')[2]}")
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        action, values = _action(result.task), result.result
+        if action == "plan":
+            self._progress.planned(values)
+            self._ended = False
+        elif action == "gate":
+            self._progress.gate(values)
+        elif action == "record":
+            self._recorded(result.host.get_name(), values)
+        elif action == "report":
+            self._progress.reported(values)
+        elif action in _BUILDS:
+            took = time.monotonic() - self._started.pop(result.task._uuid, time.monotonic())
+            self._say(f"  built in {took:.1f} s" if values.get("changed") else "  is in the store")
+        self._refresh()
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        if ignore_errors:
+            return
+        self._say(f"FAILED {result.host.get_name()}: {_message(result.result)}", "bad")
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        if result.task.ignore_unreachable:
+            return
+        self._say(f"LOST {result.host.get_name()}: {_message(result.result)}", "bad")
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        self._say("no host is matched by the pattern; what do -i, --limit and kpatch_hosts say?", "bad")
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        self._end_picture()
+        wrong = sorted(host for host in stats.processed if stats.failures.get(host) or stats.dark.get(host))
+        if wrong:
+            more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+            self._say(f"not as wanted: {', '.join(wrong[:10])}{more}", "bad")
+        if wrong or self._progress.verdict in ("stop", "go"):
+            self._say(f"to go on, mend that and start it again: {command(sys.argv)}")
+
+    def _recorded(self, host: str, values: dict[str, Any]) -> None:
+        self._progress.recorded(host, values)
+        if values.get("state") and not self._live:
+            self._say(f"  {self._progress.finished} of {len(self._progress.states)}: {self._progress.short()}")
+
+    def _end_picture(self) -> None:
+        self._ended = True
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _refresh(self) -> None:
+        """Draw the picture again; the first time there is one, begin with it."""
+        if not self._live and self._progress.identity and not self._ended:
+            self._live = _live(str(self.get_option("live")))
+        if self._live:
+            console = self._live.console
+            plain = not str(console.encoding).lower().startswith("utf")
+            lines = self._progress.lines(console.width, min(_HEIGHT, console.height - 2), plain)
+            self._live.update(Group(*(Text(text, style=_STYLES[meant]) for text, meant in lines)), refresh=True)
+
+    def _say(self, text: str, meant: str = "") -> None:
+        self._display.display(text, color="red" if meant == "bad" else None)
+        self._refresh()
+
+
+def _live(wanted: str) -> Any:
+    """A picture that is drawn in place, or None if the terminal can't or is not to."""
+    if not HAS_RICH or wanted != "auto":
+        return None
+    console = Console(highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    # Without a thread of its own: Ansible forks its workers from this process.
+    live = Live(console=console, auto_refresh=False, transient=True)
+    live.start()
+    return live
+
+
+def command(arguments: list[str]) -> str:
+    """The command line that was given, to be given again; passwords are left out."""
+    return shlex.join([Path(arguments[0]).name, *(_SECRET.sub(r"\1***", argument) for argument in arguments[1:])])
+
+
+def _action(task: Any) -> str:
+    """The name of a module of ours without the collection's, else nothing."""
+    name = str(task.resolved_action or task.action)
+    return name[len(_OURS) :] if name.startswith(_OURS) else ""
+
+
+def _message(result: dict[str, Any]) -> str:
+    return " ".join(str(result.get("msg") or "it did not say why").split())

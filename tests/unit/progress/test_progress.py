@@ -1,0 +1,129 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An operator at three in the morning sees the lost host first, in 60 columns, on any terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.callback.progress import command
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.progress import Progress
+
+HOSTS = [f"web{number:02}" for number in range(12)]
+
+
+@pytest.fixture
+def progress() -> Progress:
+    """Batch 2 of 3: one host is lost, one is being changed."""
+    seconds = iter([0, 10, 20, 30, 35, 50, 80])
+    made = Progress(lambda: float(next(seconds)))
+    hosts = {**{host: {"state": "absent"} for host in HOSTS}, "db": {"state": "needs-build"}, "away": {"state": "lost"}}
+    made.planned({"id": "r1", "batches": [HOSTS[:1], HOSTS[1:5], HOSTS[5:]], "hosts": hosts})
+    for batch, names in ((1, HOSTS[:1]), (2, HOSTS[1:4])):
+        made.gate({"open": True, "reasons": [], "batch": batch})
+        for host in names:
+            made.recorded(host, {"act": True})
+    made.recorded("web00", {"state": "applied", "reason": ""})
+    made.recorded("web01", {"state": "lost", "reason": "no route"})
+    made.recorded("web02", {"state": "applied", "reason": ""})
+    return made
+
+
+def test_lost_hosts_come_first_and_those_that_wait_last(progress: Progress) -> None:
+    states = [text.split()[0] for text, _meant in progress.lines(80, 20)[2:]]
+    assert states == ["lost", "changing", "waiting", "applied", "slowest:"]
+    assert progress.lines(80, 20)[2] == ("lost          web01 away", "bad")
+
+
+def test_bar_and_counts_are_of_hosts_that_have_an_outcome(progress: Progress) -> None:
+    assert progress.finished == 4
+    assert progress.lines(80, 20)[1][0].endswith("4/13")
+    assert progress.short() == "2 lost, 1 changing, 8 waiting, 2 applied"
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (60, 3), (20, 5), (1, 1)])
+def test_no_line_is_longer_than_the_terminal_and_there_are_not_more(
+    progress: Progress, width: int, height: int
+) -> None:
+    progress.gate({"open": False, "reasons": ["web01 is lost: " + "x" * 200], "batch": 3})
+    lines = progress.lines(width, height)
+    assert len(lines) <= height
+    if width >= 20:
+        assert max(len(text) for text, _meant in lines) <= width
+
+
+def test_terminal_without_utf8_gets_ascii(progress: Progress) -> None:
+    progress.gate({"open": False, "reasons": ["x" * 200], "batch": 3})
+    assert all(text.isascii() for text, _meant in progress.lines(60, 20, plain=True))
+
+
+def test_slowest_are_named_with_their_time(progress: Progress) -> None:
+    assert progress.lines(80, 20)[-1][0] == "slowest: web02 60.0 s, web01 40.0 s, web00 35.0 s"
+
+
+def test_nothing_is_shown_before_there_is_a_plan() -> None:
+    assert Progress(lambda: 0.0).lines(80, 20) == []
+
+
+def test_command_can_be_given_again_and_holds_no_password() -> None:
+    given = ["/usr/bin/ansible-playbook", "-i", "my hosts", "-e", "ansible_become_pass=hunter2 a=b", "x"]
+    told = command(given)
+    assert told.startswith("ansible-playbook -i 'my hosts' -e ")
+    assert "hunter2" not in told
+    assert "a=b" in told
+
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug: {msg: noise}
+    - ansible.builtin.fail: {msg: the reason}
+      when: inventory_hostname == 'b'
+"""
+
+
+def run(tmp_path: Path, terminal: bool, **environment: str) -> str:
+    """What ansible-playbook prints with the callback."""
+    (tmp_path / "play.yml").write_text(PLAY)
+    argv = [sys.executable, "-m", "ansible", "playbook", "-i", "a,b,", "-c", "local", "play.yml"]
+    settings = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "kpatch.fleet.progress", "COLUMNS": "60", **environment}
+    if not terminal:
+        return subprocess.run(argv, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False).stdout
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(argv, cwd=tmp_path, env=settings, stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    output = b""
+    while True:
+        try:
+            if not (some := os.read(ours, 4096)):
+                break
+        except OSError:
+            break
+        output += some
+    process.wait()
+    return output.decode(errors="replace")
+
+
+def test_without_a_terminal_it_writes_plain_lines(tmp_path: Path) -> None:
+    output = run(tmp_path, terminal=False)
+    assert "FAILED b: the reason" in output
+    assert "noise" not in output
+    assert "to go on, mend that and start it again: " in output
+    assert "\x1b" not in output
+
+
+def test_on_a_terminal_it_ends_with_the_same_words(tmp_path: Path) -> None:
+    output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run(tmp_path, terminal=True, TERM="xterm"))
+    assert "FAILED b: the reason" in output
+    assert "not as wanted: b" in output
+    assert "Traceback" not in output
+    assert json.dumps("noise") not in output
