@@ -61,7 +61,7 @@ class Correlation:
         self._original, self._patched = original, patched
         self._originals: dict[int, Piece] = {}
         self._patcheds: dict[int, Piece] = {}
-        self._separated: dict[int, Piece] = {}
+        self._separated: set[int] = set()
         self._clones()
         self._by_name()
         self._by_use()
@@ -86,11 +86,11 @@ class Correlation:
         """Take a pair apart: *patched* is to be brought along beside its original."""
         original = self._originals.pop(id(patched))
         del self._patcheds[id(original)]
-        self._separated[id(patched)] = original
+        self._separated |= {id(patched), id(original)}
 
-    def was_separated(self, patched: Piece) -> bool:
-        """Whether *patched* is what became of data that is still there."""
-        return id(patched) in self._separated
+    def was_separated(self, piece: Piece) -> bool:
+        """Whether *piece*, of either file, is one of a pair that was taken apart."""
+        return id(piece) in self._separated
 
     def _clones(self) -> None:
         """GCC numbers the clones of a function: foo.constprop.0 may have become foo.constprop.1.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -23,6 +24,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate impor
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Added,
     ChangedFunction,
+    Difference,
     ObjectContext,
     ObjectDiff,
     Refusal,
@@ -79,6 +81,7 @@ class _Differ:
             for piece in self.original
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
         ]
+        self.note_differences(changed, carried, new)
         self.check_data()
         self.check_registered()
         accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
@@ -173,6 +176,27 @@ class _Differ:
                 callers.append(function)
         return callers
 
+    def note_differences(self, changed: Mapping[Piece, str], carried: Iterable[Piece], new: Iterable[Piece]) -> None:
+        """Note what differs, whether it can be patched or not."""
+        found = [("changed", "function", piece.name, reason) for piece, reason in changed.items()]
+        found += [("changed", "function", piece.name, "its code changed") for piece in carried]
+        found += [("new", "function", piece.name, "only the patched file has it") for piece in new]
+        found += [("removed", "function", name, "only the original file has it") for name in self.result.removed]
+        found += [
+            ("removed", "data", piece.name, "only the original file has it")
+            for piece in self.original
+            if _is_plain_data(piece) and self.pairs.patched(piece) is None and not self.pairs.was_separated(piece)
+        ]
+        for piece in filter(_is_plain_data, self.patched):
+            before = self.pairs.original(piece)
+            if self.pairs.was_separated(piece):
+                found.append(("changed", "data", piece.name, "a constant has another value"))
+            elif before is None:
+                found.append(("new", "data", piece.name, "only the patched file has it"))
+            elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
+                found.append(("changed", "data", piece.name, "its initial value changed"))
+        self.result.differences = [Difference(*each) for each in found]
+
     def new_functions(self) -> list[Piece]:
         """The functions that the original file does not have."""
         return [
@@ -223,7 +247,7 @@ class _Differ:
     def check_data(self) -> None:
         """Data that exists can't be initialised anew: it is in use."""
         for piece in self.patched:
-            if piece.kind is not Kind.DATA or is_copied(piece) or not piece.section.name.startswith(_DATA):
+            if not _is_plain_data(piece):
                 continue
             before = self.pairs.original(piece)
             per_cpu = piece.section.name.startswith(".data..percpu")
@@ -267,3 +291,8 @@ class _Differ:
                 continue
             found[name].append(piece)
         return found
+
+
+def _is_plain_data(piece: Piece) -> bool:
+    """Whether it is a variable, or a constant that has its own name."""
+    return piece.kind is Kind.DATA and not is_copied(piece) and piece.section.name.startswith(_DATA)

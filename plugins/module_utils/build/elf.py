@@ -168,7 +168,7 @@ class _Reader:
         for header in self.headers:
             if header.type == SHT_RELA:
                 self._relocations(header, symbols)
-            elif header.type in (SHT_REL, SHT_GROUP):
+            elif header.type == SHT_REL:
                 raise ElfError(f"{self.path}: {header.name}: section type {header.type} is not supported")
         return Elf([section for section in self.sections if section is not None], symbols)
 

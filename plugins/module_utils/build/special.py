@@ -61,6 +61,7 @@ _RUNTIME_TABLE = Table(
     1, compared=True
 )  # 6.11 and newer: where the value of a variable is in the code, one section per variable
 _BUG_WITH_LINE = 12
+_TRACERS = {"__fentry__", "mcount"}
 
 # What the patch module does without: lists that the build system or the boot reads, marks that forbid
 # (a function that is not sealed can be called all the same), and what the original goes on providing. On x86
@@ -166,6 +167,8 @@ class Entries:
 
     def __init__(self, parts: Parts, file: str, sizes: Mapping[str, int]) -> None:
         """*sizes*: of the entries, by section, as far as they are known."""
+        self._parts = parts
+        self._listed = any(section.name == FENTRY for section in parts.elf.sections)
         self._by_owner: dict[int, list[Entry]] = defaultdict(list)
         orc = next((section for section in parts.elf.sections if section.name == ORC), None)
         for section in parts.elf.sections:
@@ -179,8 +182,13 @@ class Entries:
         return self._by_owner.get(id(piece), [])
 
     def traceable(self, piece: Piece) -> bool:
-        """Whether ftrace can redirect the function: it begins with a call that the kernel knows of."""
-        return any(entry.section.name == FENTRY for entry in self.of(piece))
+        """Whether ftrace can redirect the function: it begins with a call that the kernel knows of.
+
+        Clang, and GCC without -mrecord-mcount, leave it to the link to list the calls.
+        """
+        if self._listed:
+            return any(entry.section.name == FENTRY for entry in self.of(piece))
+        return any(reloc.symbol.name in _TRACERS for reloc in self._parts.relocs(piece)[:1])
 
 
 def is_dropped(section: e.Section) -> bool:
