@@ -19,10 +19,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
     Identity,
     Say,
     Tree,
-    ensure,
-    locked,
     look,
     modinfo,
+    using,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, module_name
 
@@ -62,8 +61,7 @@ def build(request: Request, check_mode: bool, say: Say) -> Result:
             return result
     if check_mode:
         return Result(True, None, None)
-    with locked(request.cache, request.kernel.release):
-        tree = ensure(request.cache, request.kernel, say)
+    with using(request.cache, request.kernel, say) as tree:
         digest = inputs.input_digest(tree, _inputs(request))
         result = present(request.shelf, digest, check_mode)
         if result is not None:

@@ -9,10 +9,12 @@ so the variables that it would set before it calls itself anew are set here, and
 
 from __future__ import annotations
 
+import fcntl
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     VMLINUX,
@@ -20,14 +22,34 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import clean_environment
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, clean_environment, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 _SECTIONED = ("-ffunction-sections", "-fdata-sections")
 _UP_TO_DATE = ("prepare", "prepare0", "archprepare", "scripts", "scripts_basic", "outputmakefile")
-_NOT_BUILT = ("No rule to make target", "Nothing to be done")
 _ERROR_LINES = 3
+_GENERATORS = (
+    ("scripts/asn1_compiler", "scripts/asn1_compiler.c", ("include",)),
+    (
+        "scripts/selinux/genheaders/genheaders",
+        "scripts/selinux/genheaders/genheaders.c",
+        ("include/uapi", "include", "security/selinux/include"),
+    ),
+)
+
+# Kbuild's compiler while it is only asked: what it compiles is nothing. The lists of included files name the source.
+_STAND_IN = """#!/bin/sh
+list= out= last=
+for word; do
+    case $word in -Wp,-MMD,*) list=${{word#-Wp,-MMD,}} ;; esac
+    [ "$last" != -o ] || out=$word
+    last=$word
+done
+[ -n "$list" ] || exec {compiler} "$@"
+echo "$out: $last" > "$list"
+exec {compiler} -c -x c /dev/null -o "$out"
+"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +67,11 @@ class Unit:
         return "-mfentry" in self.compiler
 
 
-def make(tree: Tree, *arguments: str) -> str:
-    """Run kbuild in the prepared tree and return what it and the compiler said; the caller holds the kernel's lock."""
+def make(tree: Tree, *arguments: str, first: Path | None = None) -> str:
+    """Run kbuild in the prepared tree and return what it and the compiler said; one at a time.
+
+    Programs are looked for in the directory *first* before all others.
+    """
     source, objects = tree.source, tree.objects
     settings = [
         "sub_make_done=1",
@@ -57,36 +82,67 @@ def make(tree: Tree, *arguments: str) -> str:
         "KBUILD_VERBOSE=",
     ]
     old = [flag for target in _UP_TO_DATE for flag in ("-o", target)]
-    return tree.tools.run(
-        ["make", "-rR", "-s", "-f", source / "Makefile", *settings, *old, *arguments], objects, warnings=True
-    )
+    command: list[Arg] = ["make", "-rR", "-s", "-f", source / "Makefile", *settings, *old, *arguments]
+    with (objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        return tree.tools.run(command, objects, warnings=True, first=first)
 
 
-def unit(tree: Tree, source: str) -> Unit:
-    """How *source* is compiled; raise RefusedError if this kernel has no object of it."""
-    target = source.removesuffix(".c") + ".o"
-    commands = _commands_file(tree.objects, target)
-    if not commands.is_file():
-        try:
-            # On kernels with IBT kbuild leaves objtool to the link of vmlinux; objects by themselves need it too.
-            make(tree, "objtool-enabled=y", target)
-        except BuildError as error:
-            why = "" if any(sign in str(error) for sign in _NOT_BUILT) else f" ({_first_errors(str(error))})"
-            raise not_built(tree, source, why) from error
-    if not commands.is_file():
-        raise not_built(tree, source)
-    found = parse_command(source, commands.read_text(encoding="utf-8"))
-    if not found.traced:
-        raise _refused(
-            source, "it is compiled without calls to the function tracer, so nothing in it can be redirected"
-        )
-    return found
+def units(tree: Tree, built: Mapping[str, Sequence[str]]) -> tuple[list[Unit], list[Refusal]]:
+    """How each of *built*, C files and what they are part of, is compiled; and of which kbuild can't tell.
+
+    Kbuild is asked for all at once, with a compiler that makes empty objects: the commands are what counts.
+    """
+    missing = [source for source in built if not _commands_file(tree.objects, _target(source)).is_file()]
+    said = ""
+    if missing:
+        _make_generators(tree)
+        with tempfile.TemporaryDirectory(prefix="kpatch-cc-") as directory:
+            stand_in = Path(directory, tree.cc)
+            stand_in.write_text(_STAND_IN.format(compiler=tree.tools.which(tree.cc)), encoding="utf-8")
+            stand_in.chmod(0o755)
+            try:
+                # On kernels with IBT kbuild leaves objtool to the link of vmlinux; objects by themselves need it too.
+                make(tree, "-k", f"-j{workers()}", "objtool-enabled=y", *map(_target, missing), first=Path(directory))
+            except BuildError as error:
+                said = str(error)
+    found: list[Unit] = []
+    refusals: list[Refusal] = []
+    for source in built:
+        unit = _known_unit(tree, source)
+        if unit is None:
+            refusals.append(
+                Refusal(source, WHOLE_FILE, f"kbuild can't tell how it is compiled: {_about(said, source)}")
+            )
+        else:
+            found += [replace(unit, object=name) for name in built[source]]
+    return found, refusals
 
 
-def not_built(tree: Tree, source: str, why: str = "") -> RefusedError:
-    """The refusal of a file that this kernel has no object of."""
-    reason = f"kernel {tree.release} is built without it, or includes it in another file; leave it out of the diff"
-    return _refused(source, reason + why)
+def _make_generators(tree: Tree) -> None:
+    """The programs that some objects' sources are generated with, and that no package of the distribution has."""
+    for program, source, headers in _GENERATORS:
+        made = tree.objects / program
+        if made.exists() or not (tree.source / source).is_file():
+            continue
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent, prefix=".made-") as directory:
+            includes = [f"-I{tree.source / header}" for header in headers]
+            out = Path(directory, "program")
+            tree.tools.run([tree.cc, *includes, "-o", str(out), str(tree.source / source)], cwd=tree.objects)
+            out.replace(made)
+
+
+def _known_unit(tree: Tree, source: str) -> Unit | None:
+    commands = _commands_file(tree.objects, _target(source))
+    return parse_command(source, commands.read_text(encoding="utf-8")) if commands.is_file() else None
+
+
+def new_unit(like: Unit, source: str) -> Unit:
+    """How a new file is compiled that becomes part of what *like* is part of."""
+    basename = f'-DKBUILD_BASENAME="{PurePosixPath(source).stem.replace("-", "_")}"'
+    words = (basename if word.startswith("-DKBUILD_BASENAME=") else word for word in like.compiler)
+    return replace(like, source=source, compiler=tuple(word.replace(like.source, source) for word in words))
 
 
 def parse_command(source: str, text: str) -> Unit:
@@ -109,17 +165,40 @@ def compile_unit(tree: Tree, which: Unit, out: Path, sectioned: bool = False, ov
     *sectioned* puts each function and each variable into a section of its own; *overlay* is a view of the
     source to compile instead of the tree's.
     """
-    command = list(_redirected(which.compiler, out))
-    if overlay is not None:
-        command = [_moved(word, tree.source, overlay) for word in command]
+    command = _command(tree, which, out, overlay)
     extra = [*(_SECTIONED if sectioned else ()), "-g0"]
     try:
         tree.tools.run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
     except BuildError as error:
         said = str(error).replace(f"{overlay}/", "")
         raise _refused(which.source, f"it does not compile: {_first_errors(said)}") from error
+    _objtool(tree, which, out)
+
+
+def compile_nothing(tree: Tree, which: Unit, out: Path) -> None:
+    """What *which* would be if its file were empty."""
+    command = list(_redirected(which.compiler, out))
+    tree.tools.run([*command[:-1], *_SECTIONED, "-g0", "-x", "c", "/dev/null"], cwd=tree.objects)
+
+
+def _objtool(tree: Tree, which: Unit, out: Path) -> None:
     if which.objtool:
         tree.tools.run([*which.objtool[:-1], out], cwd=tree.objects, env={**clean_environment(), "SRCARCH": "x86"})
+
+
+def preprocessed(tree: Tree, which: Unit, overlay: Path | None = None) -> str:
+    """What the compiler gets to see of *which*, without the lines' numbers and without empty lines."""
+    try:
+        text = tree.tools.run([*_command(tree, which, Path("-"), overlay), "-E", "-P"], cwd=tree.objects)
+    except BuildError as error:
+        raise _refused(which.source, f"it does not compile: {_first_errors(str(error))}") from error
+    text = text.replace(f"{overlay}/", f"{tree.source}/")
+    return "\n".join(line for line in text.splitlines() if line)
+
+
+def _command(tree: Tree, which: Unit, out: Path, overlay: Path | None) -> list[str]:
+    command = list(_redirected(which.compiler, out))
+    return command if overlay is None else [_moved(word, tree.source, overlay) for word in command]
 
 
 def external_objects(tree: Tree, directory: Path, *targets: str) -> None:
@@ -164,6 +243,16 @@ def link(tree: Tree, objects: Iterable[Path], out: Path) -> None:
 
 
 _SCRIPTS = ("arch/x86/module.lds", "scripts/module.lds")
+
+
+def _target(source: str) -> str:
+    return source.removesuffix(".c") + ".o"
+
+
+def _about(said: str, source: str) -> str:
+    """The lines of make's output that name the object or the source, or its last one."""
+    lines = [line for line in said.splitlines() if _target(source) in line or f"/{source}" in line]
+    return "; ".join(lines[:_ERROR_LINES]) or said[-200:].strip() or "it is not among what it builds"
 
 
 def _commands_file(directory: Path, target: str) -> Path:

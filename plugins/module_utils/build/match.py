@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectDiff, Refusal
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry, SymbolTable
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry
 
 _WIDTHS = {elf.R_64: 8, elf.R_PC64: 8}
 _LINKED_ALREADY = (elf.ET_EXEC, elf.ET_DYN)
@@ -44,16 +44,6 @@ def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
             if reason is not None:
                 refusals.append(Refusal(diff.context.source, changed.name, reason))
     return refusals
-
-
-def is_absent(rebuilt: Path, table: SymbolTable) -> bool:
-    """Whether *table* has none of the object's functions: kbuild also makes what the kernel is built without."""
-    rebuilt_object = elf.read(rebuilt)
-    functions = _functions(rebuilt_object)
-    # A static function may share its name: fs/minix/inode.c has an init_once, as have many that are built.
-    exclusive = {symbol.name for symbol in rebuilt_object.symbols if symbol.bind == elf.STB_GLOBAL} & set(functions)
-    names = exclusive or set(functions)
-    return bool(names) and not any(name in table for name in names)
 
 
 def _entry(diff: ObjectDiff, name: str, sympos: int) -> Entry | None:

@@ -6,9 +6,10 @@
 The steps, each of which stops with everything that it has to say before the next one begins:
 
 1. the source patch is read, and its inputs digested: an artifact of the same inputs is the answer already;
-2. it is applied to the files that it names;
-3. each file's compile command is taken from kbuild, and its object made three times: as shipped, and original and
-   patched with a section per function;
+2. it is applied to the files that it names, and the object files are found that are made of them, or of files that
+   include them;
+3. each one's compile command is taken from kbuild, and it is made three times: original and patched with a section per
+   function, and as shipped;
 4. the two are compared by function, and the object as shipped with what was shipped;
 5. what changed is written into one object, and linked with the glue;
 6. the module appears in the store.
@@ -17,7 +18,9 @@ The steps, each of which stops with everything that it has to say before the nex
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +30,11 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     glue,
     inputs,
     kbuild,
-    match,
     overlay,
     source_patch,
+    touched,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, common, present
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
@@ -45,18 +47,19 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.pair import Pair
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.touched import Touched
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
     Identity,
     Say,
     Tree,
-    ensure,
-    locked,
     look,
     text_sha256,
+    using,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
@@ -69,6 +72,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
 )
 
 _SRCVERSION_DIGITS = 24
+NO_EFFECT = "the change has no effect on the code of this kernel; there is nothing to patch"
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,7 @@ def build(request: Request, check_mode: bool, say: Say) -> Result:
         raise BuildError(
             f"kernel {request.kernel.release}: the store has no core module for it yet; build that first (core_build)"
         )
-    with locked(request.cache, request.kernel.release):
-        tree = ensure(request.cache, request.kernel, say)
+    with using(request.cache, request.kernel, say) as tree:
         digest = inputs.input_digest(tree, _inputs(request, core))
         result = present(request.shelf, digest, check_mode)
         if result is not None:
@@ -164,16 +167,20 @@ class _Build:
         self.exports = read_symvers(tree.symvers)
         self.tables: dict[str, SymbolTable] = {}
         self._sizes: dict[str, int] | None = None
+        self.images: dict[str, Path] = {}
+        self.reading = threading.Lock()
 
     def build(self, files: list[source_patch.FilePatch]) -> Result:
-        patched = self.apply(files)
-        units = self.units(files)
+        texts = self.apply(files)
+        patched = self.scratch / "source"
+        overlay.make(self.tree.source, patched, texts)
+        units = self.units(files, texts)
         diffs = self.compare(units, patched)
         module, emitted = self.link(diffs)
         return self.publish(module, emitted)
 
-    def apply(self, files: list[source_patch.FilePatch]) -> Path:
-        """A view of the source with the patch applied."""
+    def apply(self, files: list[source_patch.FilePatch]) -> overlay.Texts:
+        """The texts of the files with the patch applied."""
         refusals: list[Refusal] = []
         texts = {}
         for file in files:
@@ -183,61 +190,38 @@ class _Build:
                 refusals += error.refusals
         if refusals:
             raise RefusedError(refusals)
-        view = self.scratch / "source"
-        overlay.make(self.tree.source, view, texts)
-        return view
+        return texts
 
-    def units(self, files: list[source_patch.FilePatch]) -> list[kbuild.Unit]:
-        """How each file is compiled."""
-        refusals: list[Refusal] = []
-        units = []
-        for file in files:
-            self.say(f"{self.tree.release}: asking kbuild how {file.path} is compiled")
-            try:
-                unit = kbuild.unit(self.tree, file.path)
-                self.check_shipped(unit)
-                units.append(unit)
-            except RefusedError as error:
-                refusals += error.refusals
+    def units(self, files: list[source_patch.FilePatch], texts: overlay.Texts) -> Touched:
+        """The object files that are touched."""
+        units = touched.find(self.tree, files, texts, self.say)
+        refusals = units.refusals + touched.unbuilt(self.tree, files, units, self.say)
         if refusals:
             raise RefusedError(refusals)
         return units
 
-    def check_shipped(self, unit: kbuild.Unit) -> None:
-        """Kbuild also makes objects of modules that the configuration leaves out."""
-        try:
-            self.image(unit.object)
-        except BuildError as error:
-            raise RefusedError([Refusal(unit.source, source_patch.WHOLE_FILE, str(error))]) from error
-
-    def compare(self, units: list[kbuild.Unit], patched: Path) -> list[ObjectDiff]:
+    def compare(self, units: Touched, patched: Path) -> list[ObjectDiff]:
         """What differs, and whether what it would replace is what runs."""
-        diffs = []
+        pair = Pair(self.tree, patched, self.scratch / "objects", self.context, self.image)
+        pair.folder.mkdir()
+        work = [
+            *((pair.changed, unit) for unit in units.changed),
+            *((pair.including, unit) for unit in units.including),
+            *((pair.added, unit) for unit in units.added),
+        ]
+        diffs: list[ObjectDiff] = []
         refusals: list[Refusal] = []
-        for number, unit in enumerate(units):
-            self.say(f"{self.tree.release}: compiling {unit.source}, original and patched")
-            folder = self.scratch / f"objects-{number}"
-            folder.mkdir()
-            stem = Path(unit.source).stem
-            shipped, original, changed = (folder / f"{stem}.{kind}.o" for kind in ("shipped", "original", "patched"))
-            try:
-                kbuild.compile_unit(self.tree, unit, shipped)
-                if match.is_absent(shipped, self.symbols(unit.object)):
-                    raise kbuild.not_built(self.tree, unit.source)
-                kbuild.compile_unit(self.tree, unit, changed, sectioned=True, overlay=patched)
-                kbuild.compile_unit(self.tree, unit, original, sectioned=True)
-                diff = diff_objects(original, changed, self.context(unit))
-            except RefusedError as error:
-                refusals += error.refusals
-                continue
-            refusals += diff.refusals
-            refusals += match.compare(shipped, self.image(unit.object), diff)
-            diffs.append(diff)
+        with ThreadPoolExecutor(workers()) as pool:
+            results = pool.map(lambda item: item[0](item[1]), work)
+            for number, ((_, unit), (diff, refused)) in enumerate(zip(work, results), 1):
+                self.say(f"{self.tree.release}: compared {unit.source}, {number} of {len(work)}")
+                refusals += refused
+                if diff is not None:
+                    diffs.append(diff)
         if refusals:
-            raise RefusedError(refusals)
+            raise RefusedError(sorted(set(refusals), key=str))
         if not any(diff.changed for diff in diffs):
-            reason = "the change has no effect on the code of this kernel; there is nothing to patch"
-            raise RefusedError([Refusal(unit.source, source_patch.WHOLE_FILE, reason) for unit in units])
+            raise RefusedError([Refusal("(whole diff)", source_patch.WHOLE_FILE, NO_EFFECT)])
         return diffs
 
     def context(self, unit: kbuild.Unit) -> ObjectContext:
@@ -253,19 +237,25 @@ class _Build:
 
     def symbols(self, name: str) -> SymbolTable:
         """The symbols of vmlinux or a shipped module."""
-        if name not in self.tables:
-            self.tables[name] = read_symbols(self.image(name))
-        return self.tables[name]
+        image = self.image(name)
+        with self.reading:
+            if name not in self.tables:
+                self.tables[name] = read_symbols(image)
+            return self.tables[name]
 
     def sizes(self) -> dict[str, int]:
         """How big the entries of this kernel's special sections are."""
-        if self._sizes is None:
-            self._sizes = btf.entry_sizes(self.tree.vmlinux)
-        return self._sizes
+        with self.reading:
+            if self._sizes is None:
+                self._sizes = btf.entry_sizes(self.tree.vmlinux)
+            return self._sizes
 
     def image(self, name: str) -> Path:
         """The file of vmlinux or a shipped module."""
-        return self.tree.vmlinux if name == VMLINUX else self.tree.module(name, self.scratch)
+        with self.reading:
+            if name not in self.images:
+                self.images[name] = self.tree.vmlinux if name == VMLINUX else self.tree.module(name, self.scratch)
+            return self.images[name]
 
     def link(self, diffs: list[ObjectDiff]) -> tuple[Path, EmittedObject]:
         """The module, and what emit() put into it."""

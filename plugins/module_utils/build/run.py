@@ -22,6 +22,11 @@ def clean_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
+def workers() -> int:
+    """How many programs to run at once."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
 def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None, warnings: bool = False) -> str:
     """Run *argv* and return what it printed, with *warnings* also on its error output.
 

@@ -10,7 +10,7 @@ which uses __LINE__ (WARN_ON, ASSERT_RTNL, …) does not differ for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,20 +21,30 @@ WHOLE_FILE = "(whole file)"
 _HUNK = re.compile(r"@@ -(?P<start>[0-9]+)(?:,(?P<old>[0-9]+))? \+[0-9]+(?:,(?P<new>[0-9]+))? @@")
 _PATH = re.compile(r"[A-Za-z0-9_.+,/-]+")
 _UNSUPPORTED_HEADERS = {
-    "new file mode": "the diff makes a new file; put the code into a file that is built already",
-    "deleted file mode": "the diff deletes the file; a file can't be taken out of a running kernel",
     "rename from": "the diff renames the file; change it in its place",
     "copy from": "the diff copies the file; change it in its place",
     "GIT binary patch": "the diff is binary; only C source can be patched",
     "Binary files": "the diff is binary; only C source can be patched",
 }
 _UNSUPPORTED_KINDS = {
-    ".h": "header changes are not supported yet; change the C files that use it",
     ".S": "assembly is not supported: its functions have no call to the function tracer to redirect",
     ".s": "assembly is not supported: its functions have no call to the function tracer to redirect",
     ".rs": "Rust is not supported; only C source can be patched",
 }
+# What this code stands in never runs as the kernel's own, or has run before anything could be patched.
+_UNSUPPORTED_PLACES = {
+    "arch/x86/boot": "it is boot code, which is over before a patch can be loaded",
+    "arch/x86/entry/vdso": "it is the vDSO, which runs in processes and is mapped into them already",
+    "arch/x86/purgatory": "it runs between two kernels, not in this one",
+    "arch/x86/realmode": "it runs before a processor enters the kernel",
+    "drivers/firmware/efi/libstub": "it is boot code, which is over before a patch can be loaded",
+    "scripts": "it is a program of the kernel's build; nothing of it runs in the kernel",
+    "tools": "it is a program for users; nothing of it runs in the kernel",
+    "usr": "it makes the initial file system of the boot, which is over",
+}
 _NO_NEWLINE = "\\"
+_NOWHERE = "/dev/null"
+_SHOWN = 3  # places where an ambiguous hunk fits
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,13 @@ class FilePatch:
 
     path: str
     hunks: list[Hunk] = field(default_factory=list)
+    added: bool = False
+    removed: bool = False
+
+    @property
+    def header(self) -> bool:
+        """Whether other files include it."""
+        return not self.path.endswith(".c")
 
 
 def parse(text: str) -> list[FilePatch]:
@@ -68,17 +85,36 @@ def parse(text: str) -> list[FilePatch]:
     return parser.files
 
 
-def apply(patch: FilePatch, source: Path) -> str:
-    """The patched text of the file under *source*; raise RefusedError naming each hunk that does not fit."""
+def apply(patch: FilePatch, source: Path) -> str | None:
+    """The patched text of the file under *source*, None if the patch removes it.
+
+    Raise RefusedError naming each hunk that does not fit.
+    """
+    if patch.added:
+        return _new_text(patch, source)
     try:
         lines = read_text(source / patch.path).splitlines(keepends=True)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         reason = "there is no such file in this kernel's source; make the diff against the kernel that runs"
         raise RefusedError([Refusal(patch.path, WHOLE_FILE, reason)]) from error
     places, refusals = _places(patch, lines)
+    if not refusals and patch.removed and sum(len(hunk.old) for hunk in patch.hunks) != len(lines):
+        refusals = [Refusal(patch.path, WHOLE_FILE, "the diff removes the file, but not all of its lines")]
     if refusals:
         raise RefusedError(refusals)
-    return "".join(_patched(lines, places))
+    return None if patch.removed else "".join(_patched(lines, places))
+
+
+def _new_text(patch: FilePatch, source: Path) -> str:
+    if (source / patch.path).exists():
+        reason = "the diff adds it, but this kernel's source has it; make the diff against the kernel that runs"
+        raise RefusedError([Refusal(patch.path, WHOLE_FILE, reason)])
+    return "".join(text for hunk in patch.hunks for sign, text in hunk.lines)
+
+
+def is_makefile(path: str) -> bool:
+    """Whether the file lists what is built."""
+    return PurePosixPath(path).name in ("Makefile", "Kbuild")
 
 
 def read_text(path: Path) -> str:
@@ -118,6 +154,7 @@ class _Parser:
                 self._at += 1
 
     def check(self) -> None:
+        self._check_makefiles()
         if not self.files and not self.refusals:
             self._refuse(
                 "(whole diff)", "there is no change in it; give a unified diff as 'git diff' or 'diff -u' writes it"
@@ -127,6 +164,14 @@ class _Parser:
             self.refusals.append(Refusal(path, WHOLE_FILE, "the diff changes it in two places of its own; join them"))
         if self.refusals:
             raise RefusedError(self.refusals)
+
+    def _check_makefiles(self) -> None:
+        """A makefile may list the files that the diff adds, and no longer those that it removes, but no more."""
+        whole = [patch.path for patch in self.files if patch.added or patch.removed]
+        for patch in [patch for patch in self.files if is_makefile(patch.path)]:
+            self.files.remove(patch)
+            if not _lists_only(patch, whole):
+                self.refusals.append(Refusal(patch.path, WHOLE_FILE, str(_bad_kind(patch.path))))
 
     def _next(self) -> str:
         return self._lines[self._at + 1] if self._at + 1 < len(self._lines) else ""
@@ -140,21 +185,24 @@ class _Parser:
 
     def _file(self, old: str, new: str) -> None:
         self._at += 2
-        self._named = new if old == "/dev/null" else old
-        patch = FilePatch("")
+        self._named = new if old == _NOWHERE else old
+        patch = FilePatch("", added=old == _NOWHERE, removed=new == _NOWHERE)
+        old, new = (new if patch.added else old), (old if patch.removed else new)
         for hunk in self._hunks():
             patch.hunks.append(hunk)
         reason = _bad_paths(old, new)
         if reason is None:
             patch.path = new.split("/", 1)[1]
             self._named = patch.path
-            reason = _bad_kind(patch.path)
+            reason = None if is_makefile(patch.path) else _bad_kind(patch.path)
         if reason is not None:
             known = {(refusal.file, refusal.function) for refusal in self.refusals}
             if (_stripped(self._named), WHOLE_FILE) not in known:
                 self.refusals.append(Refusal(_stripped(self._named), WHOLE_FILE, reason))
         elif not patch.hunks:
             self._refuse(WHOLE_FILE, "the diff has no hunk for it; it was cut off")
+        elif all(text.endswith("\r\n") for hunk in patch.hunks for _, text in hunk.lines):
+            self._refuse(WHOLE_FILE, "the diff's lines end with CR LF, the kernel's with LF; convert it (dos2unix)")
         else:
             self.files.append(patch)
 
@@ -214,10 +262,6 @@ def _count(text: str | None) -> int:
 
 def _bad_paths(old: str, new: str) -> str | None:
     """Why these two names can't be one file below the top of the source, or None."""
-    if old == "/dev/null":
-        return _UNSUPPORTED_HEADERS["new file mode"]
-    if new == "/dev/null":
-        return _UNSUPPORTED_HEADERS["deleted file mode"]
     for name in (old, new):
         parts = name.split("/")
         if not _PATH.fullmatch(name) or name.startswith("/") or ".." in parts or "." in parts or "" in parts:
@@ -232,13 +276,30 @@ def _bad_paths(old: str, new: str) -> str | None:
 def _bad_kind(path: str) -> str | None:
     """Why a file of this kind can't be patched, or None."""
     pure = PurePosixPath(path)
-    if pure.suffix == ".c":
+    for place, reason in _UNSUPPORTED_PLACES.items():
+        if path.startswith(place + "/"):
+            return reason + "; leave it out of the diff"
+    if pure.suffix in (".c", ".h"):
         return None
     if pure.suffix in _UNSUPPORTED_KINDS:
         return _UNSUPPORTED_KINDS[pure.suffix]
-    if pure.name in ("Makefile", "Kbuild") or pure.name.startswith("Kconfig"):
+    if is_makefile(path) or pure.name.startswith("Kconfig"):
         return "a change of the build's configuration has no effect on a running kernel; change C files only"
-    return "only C source can be patched"
+    return "only C source and headers can be patched"
+
+
+def _lists_only(patch: FilePatch, paths: Iterable[str]) -> bool:
+    """Whether each line that a makefile's hunks change names an object of one of *paths*, as "obj-y += new.o" does."""
+    directory = PurePosixPath(patch.path).parent
+    objects = {
+        str(PurePosixPath(path).relative_to(directory).with_suffix(".o")) for path in paths if _below(path, directory)
+    }
+    lines = [text for hunk in patch.hunks for sign, text in hunk.lines if sign != " "]
+    return all(objects & set(text.split()) for text in lines)
+
+
+def _below(path: str, directory: PurePosixPath) -> bool:
+    return directory in PurePosixPath(path).parents
 
 
 def _places(patch: FilePatch, lines: list[str]) -> tuple[list[tuple[int, Hunk]], list[Refusal]]:
@@ -248,9 +309,15 @@ def _places(patch: FilePatch, lines: list[str]) -> tuple[list[tuple[int, Hunk]],
     offset = end = 0
     for hunk in patch.hunks:
         wanted = hunk.start - 1 if hunk.old else hunk.start
-        place = _find(lines, hunk.old, wanted + offset, end)
+        fitting = _fitting(lines, hunk.old, wanted, end)
+        place = wanted + offset if wanted + offset in fitting else fitting[0] if len(fitting) == 1 else None
         if place is None:
             reason = f"does not apply near line {hunk.start}: this kernel's source has other lines there"
+            if fitting:
+                at = ", ".join(str(line + 1) for line in fitting[:_SHOWN])
+                reason = (
+                    f"fits in {len(fitting)} places, but not at line {hunk.start}: lines {at}; give it more context"
+                )
             refusals.append(Refusal(patch.path, f"hunk {hunk.number} ({hunk.title})", reason))
             continue
         offset, end = place - wanted, place + len(hunk.old)
@@ -258,13 +325,12 @@ def _places(patch: FilePatch, lines: list[str]) -> tuple[list[tuple[int, Hunk]],
     return places, refusals
 
 
-def _find(lines: list[str], old: list[str], wanted: int, lowest: int) -> int | None:
-    """The place nearest to *wanted*, from *lowest* on, where *old* stands."""
+def _fitting(lines: list[str], old: list[str], wanted: int, lowest: int) -> list[int]:
+    """The places from *lowest* on where *old* stands."""
     if not old:  # nothing tells where it belongs but its number
-        return wanted if lowest <= wanted <= len(lines) else None
+        return [wanted] if lowest <= wanted <= len(lines) else []
     places = range(lowest, len(lines) - len(old) + 1)
-    fitting = [place for place in places if lines[place] == old[0] and lines[place : place + len(old)] == old]
-    return min(fitting, key=lambda place: abs(place - wanted), default=None)
+    return [place for place in places if lines[place] == old[0] and lines[place : place + len(old)] == old]
 
 
 def _patched(lines: list[str], places: list[tuple[int, Hunk]]) -> list[str]:

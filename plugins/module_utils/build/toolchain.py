@@ -46,16 +46,29 @@ class Toolchain:
     root: Path | None = None
 
     def run(
-        self, argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None, warnings: bool = False
+        self,
+        argv: Sequence[Arg],
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        warnings: bool = False,
+        first: Path | None = None,
     ) -> str:
-        """As run.run(), with these programs."""
+        """As run.run(), with these programs, before which those in the directory *first* come."""
+        environment = clean_environment() if env is None else dict(env)
+        if self.root is not None:
+            environment["PATH"] = _PATH
+        if first is not None:
+            environment["PATH"] = f"{first}:{environment['PATH']}"
         if self.root is None:
-            return run(argv, cwd, env, warnings)
+            return run(argv, cwd, environment, warnings)
         show = ["--dev-bind", "/", "/"]
         for part in ("usr", "etc"):
             show += ["--ro-bind", str(self.root / part), f"/{part}"]
-        environment = {**(clean_environment() if env is None else env), "PATH": _PATH}
         return run(["bwrap", "--die-with-parent", *show, "--", *argv], cwd, environment, warnings)
+
+    def which(self, program: str) -> str:
+        """Where a program is, for those that run with these."""
+        return str(shutil.which(program) if self.root is None else f"/usr/bin/{program}")
 
 
 def of(cache: Path, suite: str, compiler: str) -> Toolchain:

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TextIO
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
@@ -129,14 +129,41 @@ def look(cache: Path, kernel: Identity) -> Tree | None:
     return Tree(root=root, **facts)
 
 
+def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
+    """What *make* found out about the prepared kernel, kept beside it in the file *name*."""
+    path = tree.root / name
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8")
+    text = make()
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=tree.root, prefix=f".{name}.", delete=False) as stream:
+        stream.write(text)
+    Path(stream.name).replace(path)
+    return text
+
+
 @contextlib.contextmanager
-def locked(cache: Path, release: str) -> Iterator[None]:
-    """Hold the kernel's lock: one builder at a time works on a kernel. A dead builder's lock is free."""
+def locked(cache: Path, release: str) -> Iterator[TextIO]:
+    """Hold the kernel's lock: one builder at a time prepares a kernel. A dead builder's lock is free."""
     path = kernel_directory(cache, release).with_name(release + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        yield stream
+
+
+@contextlib.contextmanager
+def using(cache: Path, kernel: Identity, say: Say) -> Iterator[Tree]:
+    """The prepared tree of *kernel*; several builders may use it at once, and nobody replaces it meanwhile."""
+    with locked(cache, kernel.release) as lock:
+        tree = ensure(cache, kernel, say)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        # Another builder may have taken the lock in between, for another build of the release.
+        if look(cache, kernel) != tree:
+            raise BuildError(
+                f"kernel {kernel.release}: another build of this release was prepared meanwhile; survey the hosts "
+                "again: they run two builds of one release"
+            )
+        yield tree
 
 
 def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:

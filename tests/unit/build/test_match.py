@@ -15,7 +15,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
     ObjectDiff,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 
 CODE = """
 extern int other;
@@ -75,16 +75,3 @@ def test_function_that_is_not_there_is_named(tmp_path: Path) -> None:
     image = compiled(tmp_path, 3, "shipped")
     (refusal,) = match.compare(image, image, diff_of(image, "missing"))
     assert refusal.function == "missing"
-
-
-def test_object_that_the_kernel_is_built_without(tmp_path: Path) -> None:
-    image = compiled(tmp_path, 3, "shipped")
-    assert not match.is_absent(image, read_symbols(image))
-    assert match.is_absent(image, SymbolTable([]))
-
-
-def test_a_static_function_of_a_common_name_does_not_make_a_file_built(tmp_path: Path) -> None:
-    source = tmp_path / "other.c"
-    source.write_text('static __attribute__((noinline)) void same(void) { asm(""); } void own(void) { same(); }')
-    subprocess.run(["gcc", "-O2", "-c", "-o", tmp_path / "other.o", source], check=True)
-    assert match.is_absent(tmp_path / "other.o", read_symbols(compiled(tmp_path, 3, "shipped")))

@@ -36,7 +36,9 @@ def applied(tmp_path: Path, diff: str, original: str = ORIGINAL) -> str:
     (tmp_path / "fs").mkdir()
     (tmp_path / "fs/some.c").write_text(original)
     (patch,) = source_patch.parse(diff)
-    return source_patch.apply(patch, tmp_path)
+    text = source_patch.apply(patch, tmp_path)
+    assert text is not None
+    return text
 
 
 def refused(diff: str) -> list[Refusal]:
@@ -114,11 +116,13 @@ def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("include/linux/some.h", "header"),
         ("arch/x86/entry/entry_64.S", "assembly"),
         ("fs/Makefile", "configuration"),
         ("fs/Kconfig", "configuration"),
         ("Documentation/some.rst", "only C source"),
+        ("arch/x86/boot/main.c", "boot code"),
+        ("arch/x86/entry/vdso/vma.c", "vDSO"),
+        ("scripts/mod/modpost.c", "build"),
     ],
 )
 def test_other_than_c_files_are_refused_by_name(path: str, reason: str) -> None:
@@ -127,16 +131,55 @@ def test_other_than_c_files_are_refused_by_name(path: str, reason: str) -> None:
     assert reason in refusal.reason
 
 
-def test_new_and_deleted_files_are_refused() -> None:
-    new = "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+x\n"
-    old = "--- a/fs/old.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
-    assert [refusal.file for refusal in refused(new + old)] == ["fs/new.c", "fs/old.c"]
+NEW = "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1,2 @@\n+x\n+y\n"
+OLD = "--- a/fs/old.c\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-x\n-y\n"
+
+
+def test_new_and_removed_files(tmp_path: Path) -> None:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/old.c").write_text("x\ny\n")
+    new, old = source_patch.parse(NEW + OLD)
+    assert (new.path, new.added, new.removed) == ("fs/new.c", True, False)
+    assert (old.path, old.added, old.removed) == ("fs/old.c", False, True)
+    assert source_patch.apply(new, tmp_path) == "x\ny\n"
+    assert source_patch.apply(old, tmp_path) is None
+
+
+def test_a_new_file_must_be_new_and_a_removed_one_removed_whole(tmp_path: Path) -> None:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/old.c").write_text("x\ny\nz\n")
+    (tmp_path / "fs/new.c").write_text("")
+    new, old = source_patch.parse(NEW + OLD)
+    with pytest.raises(RefusedError, match="has it"):
+        source_patch.apply(new, tmp_path)
+    with pytest.raises(RefusedError, match="not all of its lines"):
+        source_patch.apply(old, tmp_path)
+
+
+@pytest.mark.parametrize(("line", "accepted"), [("obj-y += new.o", True), ("ccflags-y += -DX", False)])
+def test_a_makefile_may_list_the_new_file_and_no_more(line: str, accepted: bool) -> None:
+    makefile = f"--- a/fs/Makefile\n+++ b/fs/Makefile\n@@ -1 +1,2 @@\n obj-y += some.o\n+{line}\n"
+    if accepted:
+        assert [patch.path for patch in source_patch.parse(NEW + makefile)] == ["fs/new.c"]
+    else:
+        assert [refusal.file for refusal in refused(NEW + makefile)] == ["fs/Makefile"]
+
+
+def test_a_hunk_that_fits_in_two_other_places_is_refused(tmp_path: Path) -> None:
+    diff = "--- a/fs/some.c\n+++ b/fs/some.c\n@@ -9,2 +9,2 @@\n }\n-x;\n+y;\n"
+    with pytest.raises(RefusedError, match=r"fits in 2 places, but not at line 9: lines 2, 5"):
+        applied(tmp_path, diff, "a;\n}\nx;\nb;\n}\nx;\n")
+
+
+def test_a_diff_with_carriage_returns_is_refused() -> None:
+    (refusal,) = refused(DIFF.replace("\n", "\r\n"))
+    assert "CR LF" in refusal.reason
 
 
 def test_everything_is_refused_at_once() -> None:
-    header = DIFF.replace("fs/some.c", "include/some.h")
+    boot = DIFF.replace("fs/some.c", "arch/x86/boot/some.c")
     assembly = DIFF.replace("fs/some.c", "lib/some.S")
-    assert {refusal.file for refusal in refused(DIFF + header + assembly)} == {"include/some.h", "lib/some.S"}
+    assert {refusal.file for refusal in refused(DIFF + boot + assembly)} == {"arch/x86/boot/some.c", "lib/some.S"}
 
 
 @pytest.mark.parametrize("diff", ["", "no diff\n", "diff --git a/x.c b/x.c\nindex 1..2\n"])

@@ -1,0 +1,113 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which C files may include a file: the closure of #include over the text, whatever the preprocessor would make of it.
+
+It follows every #include, those in branches that are not taken too, and where the compiler's options decide which file
+a name means, all that it may mean. So it finds too many, never too few; the preprocessor then tells which of them
+really change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree, remembered
+
+_INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include(_next)?[ \t]*(?:(")([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
+# #include CMD_LIST: who includes by a macro's name may include whatever a macro of that file spells.
+_SPELLED = re.compile(rb'^[ \t]*#[ \t]*define[ \t]+\w+[ \t]+["<]([^">\n]+\.[ch])[">]', re.MULTILINE)
+_SUFFIXES = (".c", ".h", ".inc", ".S")
+# Before any directory that a makefile adds (LINUXINCLUDE in the top makefile).
+_ROOTS = ("arch/x86/include", "include", "arch/x86/include/uapi", "include/uapi")
+# The compiler's -include options.
+_ALWAYS = ("include/linux/compiler-version.h", "include/linux/kconfig.h", "include/linux/compiler_types.h")
+
+Graph = dict[str, list[str]]
+
+
+def includers(tree: Tree, changed: Iterable[str], texts: Mapping[str, str], say: Say) -> set[str]:
+    """The files of the kernel's source that may include one of *changed*, directly or not; *texts* are those of files
+    that the patch changes or adds.
+    """
+    graph = _graph(tree, say)
+    resolver = Resolver([*graph, *texts])
+    graph.update(
+        {path: resolver.included(path, text.encode("utf-8", "surrogateescape")) for path, text in texts.items()}
+    )
+    users: dict[str, list[str]] = defaultdict(list)
+    for user, included in graph.items():
+        for path in included:
+            users[path].append(user)
+    reached: set[str] = set()
+    work = list(changed)
+    while work:
+        path = work.pop()
+        fresh = list(graph) if path in _ALWAYS else [user for user in users[path] if user not in reached]
+        work += [user for user in fresh if user not in reached]
+        reached.update(fresh)
+    return reached
+
+
+class Resolver:
+    """Knows which files a name in an #include may mean."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = set(paths)
+        self._by_basename: dict[str, list[str]] = defaultdict(list)
+        for path in self._paths:
+            self._by_basename[posixpath.basename(path)].append(path)
+
+    def included(self, user: str, text: bytes) -> list[str]:
+        """The files that *text*, the text of *user*, may include."""
+        paths: set[str] = set()
+        for match in _INCLUDE.finditer(text):
+            name = (match[3] or match[4]).decode("utf-8", "replace")
+            paths.update(self._may_mean(user, name, quoted=bool(match[2]), following=bool(match[1])))
+        for match in _SPELLED.finditer(text):
+            paths.update(self._anywhere(match[1].decode("utf-8", "replace")))
+        return sorted(paths - {user})
+
+    def _may_mean(self, user: str, name: str, quoted: bool, following: bool) -> list[str]:
+        beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), name))
+        if quoted and beside in self._paths:
+            return [beside]
+        for root in () if following else _ROOTS:
+            if f"{root}/{name}" in self._paths:
+                return [f"{root}/{name}"]
+        if name.startswith("asm/") and not following:  # a generated header leads there
+            return [f"include/asm-generic/{name[4:]}"]
+        return self._anywhere(name)
+
+    def _anywhere(self, name: str) -> list[str]:
+        plain = posixpath.normpath(name)
+        while plain.startswith("../"):
+            plain = plain[3:]
+        return [path for path in self._by_basename[posixpath.basename(name)] if f"/{path}".endswith(f"/{plain}")]
+
+
+def _graph(tree: Tree, say: Say) -> Graph:
+    def read() -> str:
+        say(f"{tree.release}: reading which files of the kernel's source include which")
+        return json.dumps(_read(tree.source))
+
+    graph: Graph = json.loads(remembered(tree, "includes.json", read))
+    return graph
+
+
+def _read(source: Path) -> Graph:
+    texts: dict[str, bytes] = {}
+    for directory, _, files in os.walk(source):
+        below = os.path.relpath(directory, source)
+        for file in files:
+            path = Path(directory, file)
+            if file.endswith(_SUFFIXES) and path.is_file():  # a link into another architecture leads nowhere here
+                texts[posixpath.normpath(f"{below}/{file}")] = path.read_bytes()
+    resolver = Resolver(texts)
+    return {path: resolver.included(path, text) for path, text in texts.items()}

@@ -1,0 +1,95 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which object files a source patch touches: those of its C files, and of C files that include what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, kbuild, makefiles
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.makefiles import Built
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.overlay import Texts
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE, FilePatch
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree
+
+
+@dataclass
+class Touched:
+    """The units to look at."""
+
+    changed: list[kbuild.Unit] = field(default_factory=list)  # of C files that the patch changes
+    including: list[kbuild.Unit] = field(default_factory=list)  # of others, which include what it changes
+    added: list[kbuild.Unit] = field(default_factory=list)  # of C files that it adds
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.changed) + len(self.including) + len(self.added)
+
+
+def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
+    """The units that the patch of *files* touches; *texts* are theirs once it is applied."""
+    built = makefiles.built(tree, say)
+    changed = {file.path for file in files if file.path in built and not file.removed}
+    including = _including(tree, [file for file in files if file.path not in built], texts, built, say) - changed
+    including -= {file.path for file in files if file.removed}
+    if changed | including:
+        say(f"{tree.release}: asking kbuild how {len(changed | including)} files are compiled")
+    units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)})
+    touched = Touched(refusals=refusals)
+    touched.changed = [unit for unit in units if unit.source in changed]
+    touched.including = [unit for unit in units if unit.source in including]
+    for unit in touched.changed:
+        if not unit.traced:
+            touched.refusals.append(_refusal(unit.source, _UNTRACED))
+    _add(touched, [file.path for file in files if file.added and not file.header])
+    return touched
+
+
+_UNTRACED = "it is compiled without calls to the function tracer, so nothing in it can be redirected"
+
+
+def _including(tree: Tree, files: list[FilePatch], texts: Texts, built: Built, say: Say) -> set[str]:
+    """The built C files that include one of *files*."""
+    paths = [file.path for file in files if file.header or not file.added]
+    if not paths:
+        return set()
+    present: Mapping[str, str] = {path: text for path, text in texts.items() if text is not None}
+    return includes.includers(tree, paths, present, say) & built.keys()
+
+
+def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> list[Refusal]:
+    """A refusal for each C file of the patch that no object file of this kernel is made of."""
+    built = makefiles.built(tree, say)
+    reason = f"kernel {tree.release} is built without it; leave it out of the diff"
+    return [
+        _refusal(file.path, reason)
+        for file in files
+        if not (file.header or file.added or file.path in built or touched.including)
+    ]
+
+
+def _add(touched: Touched, paths: list[str]) -> None:
+    """A new file becomes part of what the changed files beside it are part of: nothing else could call it."""
+    for path in paths:
+        directory = PurePosixPath(path).parent
+        likes = {unit.object: unit for unit in touched.changed if PurePosixPath(unit.source).parent == directory}
+        if len(likes) == 1:
+            touched.added += [kbuild.new_unit(unit, path) for unit in likes.values()]
+        elif likes:
+            what = ", ".join(sorted(likes))
+            touched.refusals.append(
+                _refusal(path, f"the files that the diff changes beside it belong to {what}; {_NEW}")
+            )
+        else:
+            touched.refusals.append(_refusal(path, f"the diff changes no file beside it that this kernel has; {_NEW}"))
+
+
+_NEW = "a new file has to be beside changed files of one module, which it becomes part of"
+
+
+def _refusal(path: str, reason: str) -> Refusal:
+    return Refusal(path, WHOLE_FILE, reason)
