@@ -3,7 +3,7 @@
 
 SERIES ?= 6.1,6.12
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,3 +44,6 @@ molecule: ## molecule's default scenario on real kernels
 
 report-test: ## the report in headless Chromium: sorts, filters, dark, print, axe
 	@scripts/report-test
+
+metrics-check: ## metrics, alert rules and dashboard against promtool
+	@scripts/metrics-check

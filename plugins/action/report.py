@@ -19,6 +19,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     report_markdown,
     report_page,
     report_tables,
+    rollout_metrics,
 )
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
@@ -32,6 +33,7 @@ class ActionModule(ControllerAction):
         "home": {"type": "path"},
         "id": {"type": "str"},
         "require_all": {"type": "bool", "default": True},
+        "metrics": {"type": "path"},
     }
 
     def act(self, arguments: dict[str, Any]) -> Result:
@@ -45,6 +47,8 @@ class ActionModule(ControllerAction):
             shutil.rmtree(path, ignore_errors=True)
         elif not self.check:
             _publish(path, document)
+            if arguments["metrics"]:
+                rollout_metrics.write(directory(arguments["metrics"]), document)
             self.show([f"report: {path / 'report.html'} (also .md, .json, .csv and .xml)"])
         failures = decision.failures(plan, entries, arguments["require_all"])
         return {"report": document, "failures": failures, "rollout": str(path)}

@@ -35,6 +35,11 @@ options:
       - Whether hosts that were left out are failures, too.
     type: bool
     default: true
+  metrics:
+    description:
+      - A file for the node exporter's textfile collector on the controller, to which the rollout's metrics are written.
+      - Needs the Python package C(prometheus-client) there.
+    type: path
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
