@@ -19,6 +19,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import El
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
+_ENUMERATOR = struct.Struct("<Ii")
 _MAGIC = 0xEB9F
 
 _INT, _POINTER, _ARRAY, _STRUCT, _UNION, _ENUM, _FORWARD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
@@ -123,9 +124,20 @@ class Types:
         return {t.name: t.size for t in self._types if t.kind == _STRUCT and t.name in wanted}
 
     def structs(self) -> dict[str, Struct]:
-        """All structs and unions that have a name."""
-        composed = (_STRUCT, _UNION)
-        return {t.name: self._struct(t) for t in self._types if t.kind in composed and t.name}
+        """All structs and unions that have a name, by `struct name`."""
+        words = {_STRUCT: "struct", _UNION: "union"}
+        return {f"{words[t.kind]} {t.name}": self._struct(t) for t in self._types if t.kind in words and t.name}
+
+    def enums(self) -> dict[str, dict[str, int]]:
+        """The enumerators of all enums that have a name."""
+        return {f"enum {t.name}": self._enumerators(t) for t in self._types if t.kind == _ENUM and t.name}
+
+    def _enumerators(self, enum: _Type) -> dict[str, int]:
+        values = {}
+        for number in range(enum.count):
+            name, value = _ENUMERATOR.unpack_from(self._data, enum.tail + number * _ENUMERATOR.size)
+            values[self._text(name)] = value
+        return values
 
     def _damaged(self, what: str) -> ElfError:
         return ElfError(f"{self._where}: .BTF is damaged: {what}")

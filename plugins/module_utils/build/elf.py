@@ -86,7 +86,7 @@ class Section:
 
 @dataclass(eq=False)
 class Elf:
-    """A relocatable object: no tables of symbols, strings or relocations among its sections."""
+    """A relocatable object: no tables of symbols, strings or relocations among its sections, no debugging data."""
 
     sections: list[Section] = field(default_factory=list)
     symbols: list[Symbol] = field(default_factory=list)
@@ -166,14 +166,14 @@ class _Reader:
             if section is not None and header.flags & SHF_LINK_ORDER:
                 section.link = self._defined(header.link, header.name)
         for header in self.headers:
-            if header.type == SHT_RELA:
+            if header.type == SHT_RELA and not _debugging(header.name):
                 self._relocations(header, symbols)
             elif header.type == SHT_REL:
                 raise ElfError(f"{self.path}: {header.name}: section type {header.type} is not supported")
         return Elf([section for section in self.sections if section is not None], symbols)
 
     def _section(self, header: Header) -> Section | None:
-        if header.type in (0, SHT_SYMTAB, SHT_RELA, SHT_REL, SHT_GROUP):
+        if header.type in (0, SHT_SYMTAB, SHT_RELA, SHT_REL, SHT_GROUP) or _debugging(header.name):
             return None
         if header.type == SHT_STRTAB and not header.flags & SHF_ALLOC:
             return None
@@ -231,3 +231,8 @@ class _Reader:
 
     def _target(self, symbols: list[Symbol], index: int) -> Symbol:
         return symbols[index - 1] if index else Symbol("")
+
+
+def _debugging(name: str) -> bool:
+    """Whether a section, or the one that its relocations are for, tells debuggers about the others."""
+    return name.startswith((".debug_", ".rela.debug_"))
