@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, plan, survey
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import cves, patchset, plan, survey
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 
 
@@ -24,9 +24,17 @@ class ActionModule(ControllerAction):
     def act(self, arguments: dict[str, Any]) -> Result:
         looks = arguments["looks"]
         assessed: dict[str, Any] = {}
+        mended: dict[str, Any] = {}
         if arguments["patches"] and arguments["store"]:
             order = plan.Order("applied", arguments["patches"], directory(arguments["store"]))
-            _artifacts, assessed = plan.assess(order, looks)
+            kernels, assessed = plan.assess(order, looks)
+            mended = cves.matrix(arguments["patches"], looks, kernels)
         patches = patchset.complete(arguments["patches"]) if arguments["sources"] else arguments["patches"]
-        self.show(survey.lines(looks, assessed))
-        return {"kernels": survey.kernels(looks), "lost": survey.lost(looks), "hosts": assessed, "patches": patches}
+        self.show([*survey.lines(looks, assessed), *cves.lines(mended)])
+        return {
+            "kernels": survey.kernels(looks),
+            "lost": survey.lost(looks),
+            "hosts": assessed,
+            "cves": mended,
+            "patches": patches,
+        }

@@ -23,7 +23,8 @@ options:
     required: true
   patches:
     description:
-      - A patch set. With it and O(store) the state of each host is told, too.
+      - A patch set. With it and O(store) the state of each host is told, too, and which CVEs it mends where, if its
+        patches name their C(cves).
     type: list
     elements: dict
     default: []
@@ -65,6 +66,13 @@ lost:
   returned: success
 hosts:
   description: State and reason of each host, by its name; empty without O(store).
+  type: dict
+  returned: success
+cves:
+  description:
+    - For each CVE that the patch set names, its RV(ignore:patches) and the hosts that are RV(ignore:mended),
+      RV(ignore:open) and RV(ignore:unknown). Empty without O(store).
+    - Whether a kernel without the patch is vulnerable at all is not known here.
   type: dict
   returned: success
 patches:
