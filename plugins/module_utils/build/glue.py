@@ -19,7 +19,10 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     BuildError,
     EmittedObject,
     Export,
+    Original,
 )
+
+Originals = dict[tuple[str, str], Original]  # by object and function
 
 TABLES = "tables.c.j2"
 MODULE = "module.c.j2"
@@ -38,7 +41,9 @@ def abi(header: str) -> int:
     return int(match["abi"])
 
 
-def tables(template: str, name: str, emitted: EmittedObject, consistency: Mapping[str, str]) -> str:
+def tables(
+    template: str, name: str, emitted: EmittedObject, originals: Originals, consistency: Mapping[str, str]
+) -> str:
     """The C of the tables; raise BuildError if a symbol can't be named in C."""
     for identifier in [f.alias for f in emitted.functions] + [r.place for r in emitted.relocs]:
         if not _IDENTIFIER.fullmatch(identifier):
@@ -46,6 +51,7 @@ def tables(template: str, name: str, emitted: EmittedObject, consistency: Mappin
     return _render(
         template,
         functions=emitted.functions,
+        originals=originals,
         relocs=emitted.relocs,
         objects=_objects(emitted),
         leave=consistency["leave"],

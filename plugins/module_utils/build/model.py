@@ -115,6 +115,15 @@ class Difference:
     reason: str
 
 
+@dataclass(frozen=True)
+class Original:
+    """A `struct kpatch_original`; each pair in `masked` is offset and length."""
+
+    checksum: int
+    size: int
+    masked: tuple[tuple[int, int], ...]
+
+
 @dataclass
 class ObjectDiff:
     """What differs between the two object files of one source file."""
@@ -123,6 +132,7 @@ class ObjectDiff:
     differences: list[Difference] = field(default_factory=list)
     notes: list[Added] = field(default_factory=list)  # what a function loses by being replaced: its tracepoints
     changed: list[ChangedFunction] = field(default_factory=list)
+    originals: dict[str, Original] = field(default_factory=dict)  # what the changed ones look like, by name
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.originals import originals
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
@@ -74,6 +75,7 @@ class Pair:
         if not diff.changed:
             return diff, diff.refusals
         kbuild.compile_unit(self._tree, unit, shipped)
+        diff.originals = originals(shipped, [changed.name for changed in diff.changed])
         return diff, diff.refusals + match.compare(shipped, self._image(unit.object), diff)
 
 

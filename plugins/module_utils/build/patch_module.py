@@ -267,7 +267,9 @@ class _Build:
         (folder / "Kbuild").write_text(f"obj-m := {module}.o\n{module}-y := tables.o module.o\n", encoding="ascii")
         sources = self.request.sources
         (folder / glue.HEADER).write_text(sources[glue.HEADER], encoding="utf-8")
-        tables = glue.tables(sources[glue.TABLES], self.request.name, emitted, self.request.consistency)
+        tables = glue.tables(
+            sources[glue.TABLES], self.request.name, emitted, _originals(diffs), self.request.consistency
+        )
         (folder / "tables.c").write_text(tables, encoding="utf-8")
         kbuild.external_objects(self.tree, folder, "tables.o")
         parts = [folder / "diff.o", folder / "tables.o"]
@@ -300,6 +302,10 @@ class _Build:
             "srcversion": self.srcversion,
         }
         return Result(True, manifest, self.request.shelf.publish(manifest, {module.name: module}))
+
+
+def _originals(diffs: list[ObjectDiff]) -> glue.Originals:
+    return {(diff.context.object, name): original for diff in diffs for name, original in diff.originals.items()}
 
 
 def _undefined(objects: list[Path]) -> set[str]:

@@ -16,6 +16,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     EmittedObject,
     EmittedReloc,
     Export,
+    Original,
 )
 
 KMOD = Path(__file__).parents[3] / "kmod"
@@ -27,6 +28,15 @@ EMITTED = EmittedObject(
     ],
     relocs=[EmittedReloc("other_module", "place_0", 2, "helper", 0, -4)],
 )
+ORIGINALS = {
+    ("some_module", "show"): Original(0xFEDCBA9876543210, 40, ((0, 5), (9, 4))),
+    ("vmlinux", "read.isra.0"): Original(7, 3, ()),
+}
+TYPES = """
+#include <stdbool.h>
+typedef unsigned int u32;
+typedef unsigned long long u64;
+"""
 STUB = """
 #define __init
 #define __exit
@@ -47,9 +57,13 @@ int main(void)
   for (unsigned int i = 0; i < patch.nr_objects; i++) {
     const struct kpatch_object *o = &patch.objects[i];
     printf("%s:", o->name ? o->name : "vmlinux");
-    for (unsigned int f = 0; f < o->nr_funcs; f++)
-      printf(" %s,%lu=%d", o->funcs[f].name, o->funcs[f].sympos,
-             o->funcs[f].new_func == new_0 ? 0 : 1);
+    for (unsigned int f = 0; f < o->nr_funcs; f++) {
+      const struct kpatch_original *was = o->funcs[f].original;
+      printf(" %s,%lu=%d %llx/%u", o->funcs[f].name, o->funcs[f].sympos,
+             o->funcs[f].new_func == new_0 ? 0 : 1, was->checksum, was->size);
+      for (unsigned int m = 0; m < was->nr_masked; m++)
+        printf("-%u+%u", was->masked[m].offset, was->masked[m].length);
+    }
     for (unsigned int r = 0; r < o->nr_relocs; r++)
       printf(" %s,%lu%+ld/%u", o->relocs[r].symbol, o->relocs[r].sympos,
              o->relocs[r].addend, o->relocs[r].type);
@@ -61,7 +75,7 @@ int main(void)
 
 
 def tables(emitted: EmittedObject = EMITTED) -> str:
-    return glue.tables((KMOD / "patch" / glue.TABLES).read_text(), "some", emitted, CONSISTENCY)
+    return glue.tables((KMOD / "patch" / glue.TABLES).read_text(), "some", emitted, ORIGINALS, CONSISTENCY)
 
 
 def test_tables_hold_what_was_emitted(tmp_path: Path) -> None:
@@ -71,16 +85,16 @@ def test_tables_hold_what_was_emitted(tmp_path: Path) -> None:
     code = code.replace('#include "kpatch.h"', '#include "kpatch.h"\n' + before)
     (tmp_path / "tables.c").write_text(code + "int kpatch_register" + after)
     (tmp_path / "linux").mkdir()
-    (tmp_path / "linux/types.h").write_text("")
+    (tmp_path / "linux/types.h").write_text(TYPES)
     program = tmp_path / "program"
     include = [f"-I{tmp_path}", f"-I{KMOD / 'core'}"]
     subprocess.run(["gcc", "-Wall", *include, "-o", program, tmp_path / "tables.c"], check=True)
     printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     assert printed.splitlines() == [
-        "vmlinux: read.isra.0,0=0",
+        "vmlinux: read.isra.0,0=0 7/3",
         "other_module: helper,0-4/2",
-        "some_module: show,2=1",
-        "1 1 2",
+        "some_module: show,2=1 fedcba9876543210/40-0+5-9+4",
+        "2 1 2",
     ]
 
 
