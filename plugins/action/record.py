@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome, runs
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome, runs, soak
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
@@ -18,7 +18,7 @@ class ActionModule(ControllerAction):
 
     SPEC = {
         "rollout": {"type": "path", "required": True},
-        "step": {"type": "str", "choices": ["begin", "failed", "end"], "required": True},
+        "step": {"type": "str", "choices": ["begin", "failed", "end", "look", "undone"], "required": True},
         "look": {"type": "dict"},
         "results": {"type": "list", "elements": "raw", "default": []},
     }
@@ -27,11 +27,15 @@ class ActionModule(ControllerAction):
         self._path = directory(arguments["rollout"])
         self._plan = plans.load(self._path)
         self._host = str(self.variables["inventory_hostname"])
-        if arguments["step"] == "begin":
-            return self._begin(arguments["look"])
-        if arguments["step"] == "end":
-            return self._end(arguments["look"], arguments["results"])
-        return self._failed(arguments["results"])
+        look, results = arguments["look"], arguments["results"]
+        steps = {
+            "begin": lambda: self._begin(look),
+            "failed": lambda: self._failed(results),
+            "end": lambda: self._end(look, results),
+            "look": lambda: self._look(look),
+            "undone": lambda: self._undone(look, results),
+        }
+        return steps[arguments["step"]]()
 
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
@@ -50,6 +54,21 @@ class ActionModule(ControllerAction):
         if self._plan["check"]:
             return self._outcome(outcome.foreseen(self._plan, self._host, results), look)
         return self._outcome(outcome.after(self._plan, self._host, results, look), look)
+
+    def _look(self, look: Any) -> Result:
+        verdict, checks = soak.look(self._plan, self._host, look)
+        self._append("look", state=verdict.state, reason=verdict.reason, checks=checks)
+        bad = [one for one in soak.checks(look) if one["verdict"] != "pass"]
+        if verdict.state != self._plan["want"] or bad:
+            told = [f"{one['name']}: {one['verdict']}, {one['detail']}" for one in bad]
+            self.show([f"{self._host}: {'; '.join([verdict.reason or verdict.state, *told])}"])
+        return {"state": verdict.state, "reason": verdict.reason}
+
+    def _undone(self, look: Any, results: list[Any]) -> Result:
+        verdict = outcome.undone(self._plan, look, results)
+        self._append("undone", state=verdict.state, reason=verdict.reason, runs=runs.seen(look))
+        self.show([f"{self._host}: taken back: {verdict.state}" + (f": {verdict.reason}" if verdict.reason else "")])
+        return {"state": verdict.state, "reason": verdict.reason}
 
     def _outcome(self, verdict: Verdict, look: Any) -> Result:
         self._append("host", state=verdict.state, reason=verdict.reason, runs=runs.seen(look))

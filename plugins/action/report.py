@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     decision,
+    lease,
     ledger,
     publish,
     report,
@@ -50,6 +51,7 @@ class ActionModule(ControllerAction):
             if arguments["metrics"]:
                 rollout_metrics.write(directory(arguments["metrics"]), document)
             self.show([f"report: {path / 'report.html'} (also .md, .json, .csv and .xml)"])
+            lease.release(path.parents[1], plan["id"])
         failures = decision.failures(plan, entries, arguments["require_all"])
         return {"report": document, "failures": failures, "rollout": str(path)}
 

@@ -15,6 +15,7 @@ author:
 description:
   - Reads the ledger. The gate is shut if a host has failed or was lost, if one of an earlier batch has no outcome, if
     the ledger is damaged, or if the store is no longer what the plan was made with.
+  - It is shut, too, in a blackout window, if too many hosts could be down at once, and if another run has the fleet.
   - A shut gate is no failure, so that the report is still written; it fails the hosts that are to blame.
   - Works on the controller alone.
 options:
@@ -25,7 +26,7 @@ options:
     required: true
   hosts:
     description:
-      - The hosts of the next batch; they have to be a whole batch of the plan.
+      - The hosts of the next batch; they have to be all that is left of a batch of the plan.
     type: list
     elements: str
     required: true

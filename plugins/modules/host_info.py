@@ -70,6 +70,10 @@ host:
             RV(ignore:names).
           type: dict
           returned: success
+        counters:
+          description: How often the kernel met with an C(oops) or C(warn)ed since its boot; null if it doesn't tell.
+          type: dict
+          returned: success
         lockdown: {description: "V(none), V(integrity) or V(confidentiality).", type: str, returned: success}
         signatures_enforced: {description: Whether only signed modules are taken., type: bool, returned: success}
         modules_disabled: {description: Whether no module is taken until a reboot., type: bool, returned: success}

@@ -14,7 +14,10 @@ author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:
   - Decides which hosts are to be changed and in which batches, and writes that down before anything is changed.
-  - The hosts keep the order of the inventory. One that is as wanted already, or can't be patched, is in no batch.
+  - Each kernel release has a canary. The rest is spread over failure domains and kernels.
+  - Takes the lease of the fleet, which one rollout at a time can have. It is given back by M(kpatch.fleet.report).
+  - Refuses to run in a slice of an AWX job.
+  - A host that is as wanted already, or can't be patched, is in no batch.
   - Works on the controller alone. Never reports a change, since it changes no host.
 options:
   looks:
@@ -59,6 +62,21 @@ options:
     description:
       - Name of the rollout. By default the time of day.
     type: str
+  policy:
+    description:
+      - What the rollout may risk. The README of the role P(kpatch.fleet.rollout#role) lists its keys.
+    type: dict
+    default: {}
+  resume:
+    description:
+      - A rollout that is to be taken up again where its ledger and the hosts say, by its id, its directory, its
+        C(plan.json) or V(newest). Its plan holds; O(batches), O(policy) and O(id) are not used.
+      - Hosts that are not in that plan are told, and not touched.
+    type: str
+  retry:
+    description:
+      - A rollout, named in the same ways. Only the hosts that went wrong there are in the new plan.
+    type: str
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
@@ -90,9 +108,13 @@ id:
   type: str
   returned: success
 batches:
-  description: The hosts of each batch.
+  description: The hosts of each batch; with O(resume) those that are left.
   type: list
   elements: list
+  returned: success
+policy:
+  description: The policy with its defaults.
+  type: dict
   returned: success
 hosts:
   description: The state that each host was found in, and why, by the host's name.

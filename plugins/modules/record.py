@@ -27,12 +27,15 @@ options:
       - V(begin) is recorded before a host is changed, and tells whether it has to be.
       - V(failed) is recorded if the change went wrong, before the host is looked at again.
       - V(end) judges the host, and is what the next gate reads.
+      - V(look) is one look during a soak, which M(kpatch.fleet.judge) reads.
+      - V(undone) is recorded after the rollout was taken back on the host.
     type: str
-    choices: [begin, failed, end]
+    choices: [begin, failed, end, look, undone]
     required: true
   look:
     description:
-      - A fresh result of M(kpatch.fleet.host_info) or, for V(end), of M(kpatch.fleet.patchset).
+      - A fresh result of M(kpatch.fleet.host_info) or M(kpatch.fleet.probe).
+      - For V(end) that of M(kpatch.fleet.patchset) will do, too.
     type: dict
   results:
     description:

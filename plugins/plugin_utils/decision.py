@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
@@ -26,13 +27,48 @@ class Decision:
 def decide(plan: dict[str, Any], ledger: Ledger) -> Decision:
     """The decision after what the ledger holds so far."""
     found = hosts(plan, ledger)
-    reasons = [*ledger.damaged, *(sentence(host) for host in found if host["state"] in FAULTS and host["counts"])]
+    reasons = [*ledger.damaged, *_over_budget(plan, found), *_undecided(found, ledger)]
+    reasons = reasons or ledger.shut()
     if reasons:
         return Decision("stop", reasons, complete=False)
     left_out = [sentence(host) for host in found if host["state"] != plan["want"] and host["batch"] is None]
     if pending(plan, ledger):
         return Decision("go", left_out, not left_out)
     return Decision("done", left_out, not left_out)
+
+
+def _over_budget(plan: dict[str, Any], found: list[dict[str, Any]]) -> list[str]:
+    """The hosts that have failed, if they are more than may; no canary may, and none whose fate is unknown."""
+    faults = [host for host in found if host["counts"] and host["judged"] in FAULTS]
+    canaries = canary_batches(plan)
+    policy = plan["policy"]
+    acting = sum(len(batch) for batch in plan["batches"])
+    if len(faults) <= policies.allowed(policy, acting) and not any(
+        host["batch"] in canaries or host["judged"] == "unknown" for host in faults
+    ):
+        return []
+    return [sentence(host) for host in faults]
+
+
+def _undecided(found: list[dict[str, Any]], ledger: Ledger) -> list[str]:
+    """What is no failure but has to be looked at by a person before it goes on."""
+    held = [sentence(host) for host in found if host["done"] and host["judged"] == "held"]
+    verdict = ledger.verdict()
+    if verdict and verdict["verdict"] != "pass":
+        held += [reason for reason in verdict["reasons"] if verdict["verdict"] == "inconclusive"]
+    return held
+
+
+def canary_batches(plan: dict[str, Any]) -> set[int]:
+    """The first batch, and each that holds the first host of a kernel release."""
+    seen: set[Any] = set()
+    canaries = {1}
+    for number, batch in enumerate(plan["batches"], start=1):
+        releases = {plan["hosts"][host].get("release") for host in batch}
+        if not releases <= seen and plan["policy"]["release_canaries"]:
+            canaries.add(number)
+        seen |= releases
+    return canaries
 
 
 def pending(plan: dict[str, Any], ledger: Ledger) -> list[int]:
@@ -46,17 +82,29 @@ def failures(plan: dict[str, Any], ledger: Ledger, require_all: bool) -> dict[st
     blamed = {
         host["host"]: sentence(host)
         for host in hosts(plan, ledger)
-        if (host["counts"] and host["state"] in FAULTS)
+        if (host["counts"] and host["judged"] in FAULTS)
+        or (host["done"] and host["judged"] == "held")
         or (require_all and host["batch"] is None and host["state"] != plan["want"])
     }
-    if ledger.damaged and not blamed and plan["hosts"]:
-        blamed[next(iter(plan["hosts"]))] = ledger.damaged[0]
+    decided = decide(plan, ledger)
+    if decided.verdict == "stop" and not blamed:
+        # Nobody is to blame, and yet the playbook must not end well.
+        blamed[_next_host(plan, ledger)] = decided.reasons[0]
     return blamed
 
 
+def _next_host(plan: dict[str, Any], ledger: Ledger) -> str:
+    left = [plan["batches"][number - 1] for number in pending(plan, ledger)]
+    known = ledger.outcomes()
+    return next((host for batch in left for host in batch if host not in known), next(iter(plan["hosts"])))
+
+
 def hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
-    """Each host with its last known state. *counts* is false for what was found before and is only left out."""
-    known, begun = ledger.outcomes(), ledger.begun()
+    """Each host with its last known state. *counts* is false for what was found before and is only left out.
+
+    *judged* is the state that it is judged by: that before the rollout was taken back, if it was.
+    """
+    known, begun, undone = ledger.outcomes(), ledger.begun(), ledger.undone()
     batches = {host: number for number, batch in enumerate(plan["batches"], start=1) for host in batch}
     return [
         {
@@ -66,12 +114,22 @@ def hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
             "before": planned["state"],
             "state": outcome["state"],
             "reason": outcome["reason"],
+            "judged": outcome.get("judged", outcome["state"]),
             "counts": name in known or name in begun or planned["state"] == "lost",
             "done": name in known,
         }
         for name, planned in plan["hosts"].items()
-        for outcome in [known.get(name) or (_UNKNOWN if name in begun else planned)]
+        for outcome in [_taken_back(known.get(name) or (_UNKNOWN if name in begun else planned), undone.get(name))]
     ]
+
+
+def _taken_back(outcome: dict[str, Any], undone: dict[str, Any] | None) -> dict[str, Any]:
+    if undone is None:
+        return outcome
+    why = f": it was {outcome['state']}" + (f": {outcome['reason']}" if outcome["reason"] else "")
+    text = f"{undone['reason']}; taken back{why}" if undone["reason"] else f"taken back{why}"
+    judged = "stuck" if undone["state"] == "stuck" else outcome["state"]
+    return {"state": undone["state"], "reason": text, "judged": judged}
 
 
 def sentence(host: dict[str, Any]) -> str:

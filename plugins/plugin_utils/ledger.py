@@ -29,11 +29,58 @@ class Ledger:
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """The last outcome of each host."""
-        return {entry["host"]: entry for entry in self.entries if entry["event"] == "host"}
+        return self._last("host")
 
     def begun(self) -> set[str]:
         """The hosts that were to be changed."""
-        return {entry["host"] for entry in self.entries if entry["event"] == "begin"}
+        return set(self._last("begin"))
+
+    def undone(self) -> dict[str, dict[str, Any]]:
+        """What each host has come to on which the rollout was taken back."""
+        return self._last("undone")
+
+    def verdict(self) -> dict[str, Any] | None:
+        """The last verdict on a batch, unless the rollout was resumed since."""
+        last = None
+        for entry in self.entries:
+            last = entry if entry["event"] == "verdict" else None if entry["event"] == "resume" else last
+        return last
+
+    def shut(self) -> list[str]:
+        """Why the last gate was shut, unless the rollout was resumed since; empty if it was open."""
+        reasons: list[str] = []
+        for entry in self.entries:
+            if entry["event"] == "gate":
+                reasons = [] if entry.get("open") else entry["reasons"]
+            elif entry["event"] == "resume":
+                reasons = []
+        return reasons
+
+    def looks(self) -> dict[str, list[dict[str, Any]]]:
+        """The looks at each host during its last soak, in order."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.entries:
+            if entry["event"] == "begin":
+                found[entry["host"]] = []
+            elif entry["event"] == "look":
+                found.setdefault(entry["host"], []).append(entry)
+        return found
+
+    def vanished(self) -> list[str]:
+        """The hosts of the plan that were not in the inventory when the rollout was last resumed."""
+        resumed = [entry for entry in self.entries if entry["event"] == "resume"]
+        return list(resumed[-1]["vanished"]) if resumed else []
+
+    def _last(self, event: str) -> dict[str, dict[str, Any]]:
+        """The last entry of its kind for each host. A host that a resumed rollout takes up again begins anew."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in self.entries:
+            if entry["event"] == event:
+                found[entry["host"]] = entry
+            elif entry["event"] == "resume":
+                for host in entry["hosts"]:
+                    found.pop(host, None)
+        return found
 
 
 def append(path: Path, event: str, **values: Any) -> dict[str, Any]:
@@ -84,11 +131,24 @@ def _take(ledger: Ledger, where: str, line: bytes) -> None:
         ledger.damaged.append(f"{where}: not an entry of a ledger")
 
 
+# What an entry has to hold to be read at all: texts, and lists.
+_TEXTS = {
+    "host": ("host", "state", "reason"),
+    "undone": ("host", "state", "reason"),
+    "begin": ("host",),
+    "look": ("host", "state", "reason"),
+    "verdict": ("verdict",),
+}
+_LISTS = {"resume": ("hosts", "vanished"), "verdict": ("reasons",), "gate": ("reasons",)}
+
+
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
         return False
-    needed = {"host": ("host", "state", "reason"), "begin": ("host",)}.get(entry["event"], ())
-    return all(isinstance(entry.get(key), str) for key in needed)
+    texts, lists = _TEXTS.get(entry["event"], ()), _LISTS.get(entry["event"], ())
+    return all(isinstance(entry.get(key), str) for key in texts) and all(
+        isinstance(entry.get(key), list) for key in lists
+    )
 
 
 def _ends_with_newline(descriptor: int) -> bool:

@@ -22,37 +22,52 @@ FAILED = {"applied": "apply-failed", "absent": "stuck"}
 
 def before(plan: Plan, name: str, look: Any) -> Verdict | None:
     """The outcome if the host is not to be touched: it can't be, or is as wanted already; else None."""
-    if verdict := states.lost(look):
+    if verdict := _fault(plan, name, look):
         return verdict
-    host, planned = look["host"], plan["hosts"][name]
-    if verdict := states.moved(host["kernel"], planned):
-        return verdict
-    if verdict := _tainted(host, planned):
-        return verdict
-    now = now_is(plan, host)
-    return now if now.state in (plan["want"], "transitioning") else None
+    now = now_is(plan, look["host"])
+    if now.state in (plan["want"], "transitioning"):
+        return now
+    return _unfit(look.get("checks") or [])
 
 
 def after(plan: Plan, name: str, results: list[Any], look: Any) -> Verdict:
     """The outcome after the tasks with *results* have run and the host was looked at again."""
-    if verdict := states.lost(look):
+    if verdict := _gone(plan, name, look):
         return verdict
-    host, planned = look["host"], plan["hosts"][name]
-    if verdict := states.moved(host["kernel"], planned):
-        return verdict
-    now = now_is(plan, host)
+    now = now_is(plan, look["host"])
+    complaint = _complaint(look["host"], plan["hosts"][name])
     if failure := failed(results):
-        return Verdict(FAILED[plan["want"]], failure)
+        # A kernel that oopsed on the way did not just refuse.
+        return Verdict(complaint.state, f"{complaint.reason}; {failure}") if complaint else _failure(plan, failure)
     if now.state not in (plan["want"], "transitioning"):
         reason = interrupted(results) or "every task said it was done"
-        return Verdict(FAILED[plan["want"]], f"{reason}; but now: {now.reason}")
-    return (_tainted(host, planned) or now) if now.state == plan["want"] else now
+        return _failure(plan, f"{reason}; but now: {now.reason}")
+    return (complaint or now) if now.state == plan["want"] else now
+
+
+def worse(plan: Plan, name: str, look: Any) -> Verdict | None:
+    """What has become of a host that was brought to what is wanted, or None if it is so still."""
+    if verdict := _fault(plan, name, look):
+        return verdict
+    now = now_is(plan, look["host"])
+    return None if now.state == plan["want"] else _failure(plan, f"it did not stay so: {now.reason}")
+
+
+def undone(plan: Plan, look: Any, results: list[Any]) -> Verdict:
+    """What a host has come to on which the rollout was taken back."""
+    if verdict := states.lost(look):
+        return verdict
+    host = look["host"]
+    now = states.present(host, plan["patches"], plans.removes_core(plan["core"], plan["patches"], host))
+    if now.state == "absent":
+        return Verdict("absent")
+    return Verdict("stuck", failed(results) or interrupted(results) or now.reason)
 
 
 def foreseen(plan: Plan, name: str, results: list[Any]) -> Verdict:
     """The outcome in check mode: the state stays what it is, and the reason tells what would be done."""
     if failure := failed(results) or interrupted(results):
-        return Verdict(FAILED[plan["want"]], failure)
+        return _failure(plan, failure)
     todo = [str(result.get("msg")) for result in _single(results) if result.get("changed")]
     return Verdict(plan["hosts"][name]["state"], "would do: " + "; ".join(todo) if todo else "nothing to do")
 
@@ -75,11 +90,29 @@ def interrupted(results: list[Any]) -> str:
     return next((_message(result) for result in _single(results) if result.get("unreachable")), "")
 
 
-def _tainted(host: dict[str, Any], planned: dict[str, Any]) -> Verdict | None:
-    flags = states.new_taint(host["kernel"], planned)
-    if not flags:
-        return None
-    return Verdict("needs-check", f"its kernel has new taint flags since the plan was made: {' '.join(flags)}")
+def _failure(plan: Plan, reason: str) -> Verdict:
+    return Verdict(FAILED[plan["want"]], reason)
+
+
+def _gone(plan: Plan, name: str, look: Any) -> Verdict | None:
+    """Why the host is not the one that the plan saw: out of reach, another kernel, another boot."""
+    return states.lost(look) or states.moved(look["host"]["kernel"], plan["hosts"][name])
+
+
+def _fault(plan: Plan, name: str, look: Any) -> Verdict | None:
+    return _gone(plan, name, look) or _complaint(look["host"], plan["hosts"][name])
+
+
+def _complaint(host: dict[str, Any], planned: dict[str, Any]) -> Verdict | None:
+    """What the kernel has met with since the plan was made that live patching does not explain."""
+    told = states.complaints(host["kernel"], planned)
+    return Verdict("needs-check", f"since the plan was made {'; '.join(told)}") if told else None
+
+
+def _unfit(checks: list[dict[str, Any]]) -> Verdict | None:
+    """Which of the operator's checks does not pass even before: after it, nothing could be told from it."""
+    bad = [f"{one['name']}: {one['detail']}" for one in checks if one["verdict"] != "pass"]
+    return Verdict("held", f"not touched, for before it {'; '.join(bad)}") if bad else None
 
 
 def _single(results: list[Any]) -> Iterator[dict[str, Any]]:

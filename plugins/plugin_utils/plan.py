@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import patchset, runs, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, patchset, runs, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Artifacts, Verdict
 
 FORMAT = 1
 FILE = "plan.json"
 LEDGER = "ledger.jsonl"
+# What hosts were found as when the rollout was last resumed: the plan itself stays as it was written.
+BASELINE = "baseline.json"
 # What a plan keeps of a manifest: enough to know the artifact again, in the store and in a kernel.
 KEPT = ("file", "input_sha256", "sha256", "srcversion", "build_id", "functions")
 # What it keeps for the report, where the manifest has it.
 TOLD = ("added", "size", "signer", "safety")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Order:
     """What the operator wants: *patches* 'applied' out of *store*, or 'absent', the core module too if *core*.
 
     A patch is a dictionary with at least its 'name'; 'leave' and 'switch', where given, have to be the artifact's.
+    *policy* is what policy.check() returned, *domains* the failure domain of each host by its name.
     """
 
     want: str
@@ -42,6 +46,8 @@ class Order:
     store: Path
     core: bool = True
     batches: list[int | str] = field(default_factory=lambda: [1, "50%", "100%"])
+    policy: Policy = field(default_factory=lambda: dict(policies.DEFAULTS))
+    domains: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +57,7 @@ class Order:
 def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dict[str, Any]:
     """The plan for the hosts of *looks*."""
     kernels, hosts = assess(order, looks)
-    acting = [name for name, host in hosts.items() if acts(order.want, host["state"])]
+    acting = [_member(order, name, host) for name, host in hosts.items() if acts(order.want, host["state"])]
     return {
         "format": FORMAT,
         "id": identity,
@@ -64,14 +70,15 @@ def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dic
         "store": str(order.store),
         "kernels": kernels,
         "hosts": hosts,
-        "batches": split(acting, order.batches),
+        "batches": batches.make(acting, order.batches, order.policy),
+        "policy": order.policy,
     }
 
 
 def assess(order: Order, looks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the store holds for each kernel release of *looks*, and the state of each host against *order*."""
     kernels = dict(_kernels(order, looks))
-    return kernels, {name: _host(order, look, kernels) for name, look in looks.items()}
+    return kernels, {name: _host(order, name, look, kernels) for name, look in looks.items()}
 
 
 def acts(want: str, state: str) -> bool:
@@ -79,27 +86,8 @@ def acts(want: str, state: str) -> bool:
     return state != want and state not in states.UNTOUCHABLE
 
 
-def split(hosts: list[str], sizes: list[int | str]) -> list[list[str]]:
-    """*hosts* in batches; a size is a number, or a share of all of them. The last size holds for the rest."""
-    counts = [_count(size, len(hosts)) for size in sizes]
-    if not counts:
-        raise FleetError("kpatch_batches is empty: give at least one size, e.g. [1, '50%', '100%']")
-    batches: list[list[str]] = []
-    taken = 0
-    while taken < len(hosts):
-        count = counts[min(len(batches), len(counts) - 1)]
-        batches.append(hosts[taken : taken + count])
-        taken += count
-    return batches
-
-
-def _count(size: int | str, total: int) -> int:
-    text = str(size).strip()
-    if share := _PERCENT.fullmatch(text):
-        return max(1, total * int(share.group(1)) // 100)
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    raise FleetError(f"kpatch_batches: {size!r} is no size: use a number from 1, or a share from '1%' to '100%'")
+def _member(order: Order, name: str, host: dict[str, Any]) -> batches.Member:
+    return batches.Member(name, host["release"], order.domains.get(name, ""))
 
 
 def batch_of(plan: dict[str, Any], host: str) -> int:
@@ -184,8 +172,19 @@ def write(directory: Path, plan: dict[str, Any]) -> None:
 
 
 def load(directory: Path) -> dict[str, Any]:
-    """The plan in *directory*."""
-    path = directory / FILE
+    """The plan in *directory*, with its hosts as they were found when it was last resumed."""
+    plan = load_frozen(directory / FILE)
+    try:
+        later = json.loads((directory / BASELINE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return plan
+    except (OSError, ValueError) as error:
+        raise FleetError(f"{directory / BASELINE}: can't be read: {error}; resume the rollout again") from error
+    return {**plan, "hosts": {name: {**host, **later.get(name, {})} for name, host in plan["hosts"].items()}}
+
+
+def load_frozen(path: Path) -> dict[str, Any]:
+    """The plan in the file *path*, as it was written."""
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -194,7 +193,7 @@ def load(directory: Path) -> dict[str, Any]:
         raise FleetError(f"{path}: is no plan: {error}; start the playbook again") from error
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise FleetError(f"{path}: is no plan of format {FORMAT}; start the playbook again")
-    return plan
+    return {"policy": dict(policies.DEFAULTS), **plan}
 
 
 def _kernels(order: Order, looks: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -216,7 +215,7 @@ def _stored(order: Order, release: str) -> dict[str, Any]:
     return {"artifacts": found, "made": made}
 
 
-def _host(order: Order, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
+def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
     if verdict := states.lost(look):
         return {"state": verdict.state, "reason": verdict.reason}
     host = look["host"]
@@ -229,6 +228,8 @@ def _host(order: Order, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
         "build_id": kernel["build_id"],
         "boot_id": kernel["boot_id"],
         "taint": kernel["taint"]["flags"],
+        "domain": order.domains.get(name, ""),
+        "counters": kernel.get("counters") or {},
         "runs": runs.seen(look),
     }
 

@@ -90,7 +90,7 @@ def _table(hosts: list[dict[str, Any]], width: int) -> list[str]:
 
 def _settle(host: dict[str, Any], decided: decisions.Decision) -> dict[str, Any]:
     """The host as the report tells it: once the rollout has stopped, what it did not come to is held."""
-    kept = {key: value for key, value in host.items() if key != "counts"}
+    kept = {key: value for key, value in host.items() if key not in ("counts", "judged")}
     if decided.verdict == "stop" and host["batch"] is not None and not host["done"] and host["state"] != "unknown":
         return {**kept, "state": "held", "reason": f"not touched; it was {host['before']}"}
     return kept

@@ -27,7 +27,7 @@ STATES = {
     "foreign-patch": "another live patch holds a function that is to be replaced",
     "needs-check": "it is as wanted, but its kernel has met with something that our modules don't explain",
     "unknown": "it was begun, and the controller ended before the outcome was known",
-    "held": "its batch was not begun",
+    "held": "it was not begun: the rollout stopped before, or its checks did not pass before",
 }
 # One host in one of these stops the rollout before the next batch.
 FAULTS = (
@@ -96,9 +96,20 @@ def moved(kernel: dict[str, Any], planned: dict[str, Any]) -> Verdict | None:
     return None
 
 
-def new_taint(kernel: dict[str, Any], planned: dict[str, Any]) -> list[str]:
-    """The taint flags that have come since the plan was made and that our modules don't explain."""
-    return sorted(set(kernel["taint"]["flags"]) - set(planned["taint"]) - EXPECTED_TAINT)
+def complaints(kernel: dict[str, Any], planned: dict[str, Any]) -> list[str]:
+    """What the kernel has met with since the plan was made that our modules don't explain, in words.
+
+    A taint flag shows the first oops or warning only; the counters show each.
+    """
+    told = []
+    flags = sorted(set(kernel["taint"]["flags"]) - set(planned["taint"]) - EXPECTED_TAINT)
+    if flags:
+        told.append(f"its kernel has new taint flags: {' '.join(flags)}")
+    for name, word in (("oops", "oopsed"), ("warn", "warned")):
+        now, then = (counters.get(name) for counters in (kernel.get("counters") or {}, planned.get("counters") or {}))
+        if now is not None and then is not None and now > then:
+            told.append(f"its kernel has {word} {now - then} time{'s' if now - then > 1 else ''}")
+    return told
 
 
 def _combine(parts: dict[str, Verdict]) -> Verdict:

@@ -53,6 +53,8 @@ class Fleet:
         self.hosts = directory / "hosts"
         self.home = directory / "home"
         self.hosts.mkdir()
+        # Without a soak, and with what went wrong left as it is: a test that is about either says so.
+        self.policy: dict[str, Any] = {"soak": 0, "on_failure": "hold"}
         self.names = [f"h{number}" for number in range(1, count + 1)]
         for name in self.names:
             self.write(name, {"host": _host(RELEASE)})
@@ -96,6 +98,10 @@ class Fleet:
         found: dict[str, Any] = json.loads((self.rollout() / "report.json").read_text())
         return found
 
+    def ledger(self, event: str) -> list[dict[str, Any]]:
+        lines = (self.rollout() / "ledger.jsonl").read_text().splitlines()
+        return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
     def states(self) -> dict[str, str]:
         return {host["host"]: host["state"] for host in self.report()["hosts"]}
 
@@ -104,6 +110,7 @@ class Fleet:
             "kpatch_home": str(self.home),
             "kpatch_patches": [{"name": name} for name in self.patches],
             "kpatch_batches": [1, 2, 2],
+            "kpatch_policy": self.policy,
             # Nothing is compiled here.
             "builder_packages": [],
         }
@@ -127,11 +134,15 @@ class Fleet:
     def run_and_kill(self, playbook: str, text: str) -> None:
         """Start a playbook, and kill the controller and its workers once the ledger holds *text*."""
         process = self.start(playbook)
+        self.wait_for(text)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def wait_for(self, text: str) -> None:
+        """Until a ledger holds *text*."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not self._ledger_has(text):
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
     def _ledger_has(self, text: str) -> bool:
         return any(text in path.read_text() for path in self.home.glob("rollouts/*/ledger.jsonl"))

@@ -55,6 +55,7 @@ def read_kernel(root: Path) -> dict[str, Any]:
         "machine": read_text(sysctl / "arch") or os.uname().machine,
         "build_id": build_id(read_bytes(root / "sys/kernel/notes") or b""),
         "boot_id": read_text(sysctl / "random/boot_id"),
+        "counters": {name: read_int(root / f"sys/kernel/{name}_count") for name in ("oops", "warn")},
         "taint": taint(read_int(sysctl / "tainted") or 0),
         "lockdown": lockdown(read_text(root / "sys/kernel/security/lockdown")),
         "signatures_enforced": read_flag(root / "sys/module/module/parameters/sig_enforce"),

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision, gate, plan
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 from rollout_facts import LOST, look, put
@@ -70,6 +72,47 @@ def test_shut_if_the_store_has_changed(three: dict[str, Any], store: Path) -> No
 def test_shut_if_a_host_was_lost_before_the_plan(order: plan.Order) -> None:
     made = plan.make("id", order, {"a": look(), "b": LOST}, False)
     assert reasons(made, "a") == ["b is lost: no route"]
+
+
+def policy(made: dict[str, Any], **given: Any) -> dict[str, Any]:
+    return {**made, "policy": policies.check(given)}
+
+
+def test_budget_bears_a_fault_but_none_of_a_canary_and_nothing_unknown(three: dict[str, Any]) -> None:
+    made = policy(three, budget=1)
+    fine = entry("a", "applied")
+    assert reasons(made, "c", fine, entry("b", "lost")) == []
+    assert reasons(made, "b", entry("a", "lost")) == ["a is lost"]
+    assert "unknown" in reasons(made, "c", fine, begin("b"))[0]
+    assert reasons(policy(three, budget="34%"), "c", fine, entry("b", "lost")) == []
+    assert reasons(policy(three, budget="33%"), "c", fine, entry("b", "lost")) == ["b is lost"]
+
+
+def test_shut_after_a_verdict_that_holds_and_open_again_once_it_was_taken_up(three: dict[str, Any]) -> None:
+    held = {"time": "t", "event": "verdict", "batch": 1, "verdict": "inconclusive", "reasons": ["a: who knows"]}
+    resumed = {"time": "t", "event": "resume", "hosts": [], "vanished": []}
+    assert reasons(three, "b", entry("a", "applied"), held) == ["a: who knows"]
+    assert reasons(three, "b", entry("a", "applied"), held, resumed) == []
+
+
+def test_shut_while_hosts_that_were_lost_leave_no_room(three: dict[str, Any]) -> None:
+    made = policy(three, budget=1, max_down=1)
+    assert reasons(made, "b", entry("a", "applied")) == []
+    assert "2 hosts could be down at once" in reasons(made, "c", entry("a", "applied"), entry("b", "lost"))[0]
+
+
+def test_shut_in_a_blackout(three: dict[str, Any]) -> None:
+    made = policy(three, blackout=["22:00-04:00"])
+    night, day = (datetime(2026, 11, 2, hour, tzinfo=timezone.utc) for hour in (3, 5))
+    assert gate.decide(made, Ledger(), ["a"], night).reasons == [
+        "no batch may begin before Mon 04:00 UTC (kpatch_policy: blackout)"
+    ]
+    assert gate.decide(made, Ledger(), ["a"], day).reasons == []
+
+
+def test_a_host_that_vanished_before_it_was_taken_up_again_keeps_nobody(three: dict[str, Any]) -> None:
+    resumed = {"time": "t", "event": "resume", "hosts": ["b", "c"], "vanished": ["a"]}
+    assert reasons(three, "b", resumed) == []
 
 
 def test_host_that_is_left_out_fails_only_if_all_are_required(order: plan.Order) -> None:

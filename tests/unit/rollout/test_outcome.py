@@ -18,7 +18,7 @@ GONE = {"unreachable": True, "msg": "closed"}
 
 @pytest.fixture
 def made(order: plan.Order) -> dict[str, Any]:
-    return plan.make("id", order, {"h": look()}, False)
+    return plan.make("id", order, {"h": look(counters={"oops": 0, "warn": None})}, False)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,9 @@ def made(order: plan.Order) -> dict[str, Any]:
         ([{}], look("kpatch"), "apply-failed"),
         ([FAILED], look("kpatch"), "apply-failed"),
         ([FAILED], DONE, "apply-failed"),
+        ([FAILED], look("kpatch", taint={"flags": "D"}), "needs-check"),
+        ([{}], look("kpatch", "kpatch_fix", counters={"oops": 1, "warn": None}), "needs-check"),
+        ([{}], look("kpatch", "kpatch_fix", counters={"oops": 0, "warn": 3}), "applied"),
         ([{"failed": True, "results": [{}, FAILED]}], look("kpatch"), "apply-failed"),
         ([GONE], DONE, "applied"),
         ([GONE], look("kpatch"), "apply-failed"),
@@ -74,6 +77,9 @@ def test_result_of_a_patch_set_is_a_look(made: dict[str, Any]) -> None:
         (LOST, "lost"),
         (look(boot_id="two"), "lost"),
         (look(taint={"flags": "W"}), "needs-check"),
+        (look() | {"checks": [{"name": "web", "verdict": "pass", "detail": ""}]}, None),
+        (look() | {"checks": [{"name": "web", "verdict": "fail", "detail": ""}]}, "held"),
+        (DONE | {"checks": [{"name": "web", "verdict": "fail", "detail": ""}]}, "applied"),
     ],
 )
 def test_before(made: dict[str, Any], seen: dict[str, Any], state: str | None) -> None:

@@ -13,31 +13,7 @@ import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
-from hypothesis import given
-from hypothesis import strategies as st
 from rollout_facts import LOST, look, put
-
-SIZES = st.one_of(st.integers(1, 60), st.integers(1, 100).map(lambda share: f"{share}%"))
-
-
-@given(st.integers(0, 60), st.lists(SIZES, min_size=1, max_size=5))
-def test_every_host_is_in_exactly_one_batch_and_none_is_empty(count: int, sizes: list[Any]) -> None:
-    hosts = [f"h{number}" for number in range(count)]
-    batches = plan.split(hosts, sizes)
-    assert [host for batch in batches for host in batch] == hosts
-    assert all(batches)
-
-
-def test_canary_is_one_host_and_the_last_size_holds_for_the_rest() -> None:
-    hosts = list("abcdefg")
-    assert [len(batch) for batch in plan.split(hosts, [1, "50%"])] == [1, 3, 3]
-    assert [len(batch) for batch in plan.split(hosts, ["1", 2])] == [1, 2, 2, 2]
-
-
-@pytest.mark.parametrize("sizes", [[], [0], [-1], ["0%"], ["101%"], ["half"], [1.5], [None]])
-def test_sizes_that_are_none_are_refused(sizes: list[Any]) -> None:
-    with pytest.raises(FleetError, match="kpatch_batches"):
-        plan.split(["a"], sizes)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 
 The file is named by the variable simulated_hosts (a directory) and the host's name. Its keys: 'host'; 'lost', true once
 nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'reboot',
-'slow'. Every step that would change something is written to touched.log beside it.
+'slow', 'taint-then-fail', 'oops-later'; 'later', what becomes of the file at each look once it is patched; 'checks', by
+name the verdicts look by look. Every step that would change something is written to touched.log beside it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,13 @@ class SimulatedAction(ActionBase):
             raise AnsibleConnectionFailure("the connection was closed")
         if fault == "slow":
             time.sleep(60)
-        if fault == "taint":
+        if fault == "taint-then-fail":
+            self.file["faults"] = {"patch": "fail"}
+        if fault == "oops-later":
+            later = json.loads(json.dumps(self.file["host"]["kernel"]))
+            later["counters"]["oops"] += 1
+            self.file["later"] = [{}, {"kernel": later}]
+        if fault in ("taint", "taint-then-fail"):
             self.file["host"]["kernel"]["taint"]["flags"] += "D"
         if fault == "reboot":
             self.file["host"]["kernel"]["boot_id"] = "another"

@@ -1,0 +1,214 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a soak sees, what is taken back for it, and how a rollout is taken up again."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import OTHER, Fleet, store
+
+EVERYONE = ["h1", "h2", "h3", "h4", "h5"]
+SOAK = {"soak": 2, "looks": 2}
+CHECK = {"checks": [{"service": "web"}]}
+
+
+def other_kernel(fleet: Fleet, *names: str) -> None:
+    for name in ("kpatch", *fleet.patches):
+        store(fleet.home / "store", OTHER, name)
+    for name in names:
+        host = fleet.read(name)["host"]
+        fleet.update(name, host={**host, "kernel": {**host["kernel"], "release": OTHER}})
+
+
+def plan(fleet: Fleet) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((fleet.rollout() / "plan.json").read_text())
+    return found
+
+
+def counted(fleet: Fleet, name: str, oops: int) -> dict[str, Any]:
+    """The host, as its kernel shows itself after *oops* oopses."""
+    host = fleet.read(name)["host"]
+    return {**host, "kernel": {**host["kernel"], "counters": {"oops": oops, "warn": 0}}}
+
+
+def test_a_soak_that_sees_nothing_lets_it_go_on(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, **CHECK}
+    assert fleet.run("rollout").status == 0
+    assert fleet.patched() == EVERYONE
+    assert [entry["verdict"] for entry in fleet.ledger("verdict")] == ["pass"] * 3
+    assert len(fleet.ledger("look")) == 2 * len(EVERYONE)
+
+
+def test_canary_that_is_lost_after_its_success_stops_it(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, "on_failure": "hold"}
+    fleet.update("h1", later=[{}, {"lost": True}])
+    assert fleet.run("rollout").failed == ["h1"]
+    assert fleet.touched == ["h1"]
+    assert fleet.states() == {"h1": "lost", **dict.fromkeys(EVERYONE[1:], "held")}
+
+
+def test_oops_after_success_has_the_batch_taken_back(fleet: Fleet) -> None:
+    fleet.policy = SOAK
+    for name in EVERYONE:
+        fleet.update(name, host=counted(fleet, name, 7))
+    fleet.update("h3", faults={"patch": "oops-later"})
+    run = fleet.run("rollout")
+    assert run.failed == ["h3"]
+    assert fleet.patched() == ["h1"]
+    assert fleet.bare() == ["h2", "h3", "h4", "h5"]
+    assert fleet.states() == {"h1": "applied", "h2": "absent", "h3": "absent", "h4": "held", "h5": "held"}
+    assert "oopsed 1 time" in run.output
+
+
+def test_all_is_taken_back_if_that_is_wanted(fleet: Fleet) -> None:
+    fleet.policy = {"soak": 0, "on_failure": "all"}
+    fleet.update("h4", faults={"patch": "taint"})
+    assert fleet.run("rollout").failed == ["h4"]
+    assert fleet.bare() == EVERYONE
+
+
+def test_what_can_not_be_taken_back_is_stuck_and_says_why(fleet: Fleet) -> None:
+    fleet.policy = {"soak": 0}
+    fleet.update("h1", faults={"patch": "taint-then-fail"})
+    run = fleet.run("rollout")
+    assert run.failed == ["h1"]
+    assert fleet.states()["h1"] == "stuck"
+    assert "task 42 (sleep) is in meminfo_proc_show" in run.output
+
+
+def test_check_that_fails_look_after_look_fails_the_batch(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, **CHECK}
+    fleet.update("h2", checks={"service web": ["pass", "fail"]})
+    assert fleet.run("rollout").failed == ["h2"]
+    assert fleet.patched() == ["h1"]
+
+
+def test_blip_is_borne(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, **CHECK}
+    fleet.update("h2", checks={"service web": ["pass", "fail", "pass"]})
+    assert fleet.run("rollout").status == 0
+
+
+def test_check_that_can_not_be_made_holds_it_and_takes_nothing_back(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, **CHECK}
+    fleet.update("h1", checks={"service web": ["pass", "inconclusive"]})
+    run = fleet.run("rollout")
+    assert run.status == 2
+    assert (fleet.touched, fleet.patched()) == (["h1"], ["h1"])
+    assert "service web can't be judged" in run.output
+
+
+def test_host_whose_check_fails_before_is_not_touched(fleet: Fleet) -> None:
+    fleet.policy = {"soak": 0, **CHECK}
+    fleet.update("h1", checks={"service web": ["fail"]})
+    run = fleet.run("rollout")
+    assert (run.failed, fleet.touched, fleet.states()["h1"]) == (["h1"], [], "held")
+
+
+def test_budget_bears_as_many_as_it_says_and_no_canary(fleet: Fleet) -> None:
+    fleet.policy = {"soak": 0, "budget": 1, "on_failure": "hold"}
+    fleet.update("h2", faults={"patch": "fail"})
+    run = fleet.run("rollout")
+    assert run.failed == ["h2"]
+    assert fleet.patched() == ["h1", "h3", "h4", "h5"]
+    fleet.run("rollback")
+    fleet.update("h1", faults={"patch": "fail"})
+    fleet.forget()
+    fleet.run("rollout")
+    assert fleet.touched == ["h1"]
+
+
+def test_each_kernel_has_a_canary_and_domains_are_spread(fleet: Fleet) -> None:
+    other_kernel(fleet, "h4", "h5")
+    inventory = yaml.safe_load((fleet.directory / "inventory.yml").read_text())
+    for number, name in enumerate(EVERYONE):
+        inventory["all"]["hosts"][name] = {"rack": "ab"[number % 2]}
+    (fleet.directory / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    fleet.policy = {"soak": 0, "domain": "rack", "max_down_per_domain": 1}
+    assert fleet.run("rollout").status == 0
+    assert plan(fleet)["batches"] == [["h1"], ["h4"], ["h2", "h3"], ["h5"]]
+    assert {name: host["domain"] for name, host in plan(fleet)["hosts"].items()}["h2"] == "b"
+    run = fleet.run("rollback", "-e", json.dumps({"kpatch_policy": {"domain": "room"}}))
+    assert "there is no host variable 'room'" in run.output
+
+
+def test_no_batch_begins_in_a_blackout(fleet: Fleet) -> None:
+    now = datetime.now(timezone.utc)
+    begin, end = (now + timedelta(minutes=minutes) for minutes in (-5, 60))
+    fleet.policy = {"blackout": [f"{begin:%H:%M}-{end:%H:%M}"], "soak": 0}
+    run = fleet.run("rollout")
+    assert (fleet.touched, f"no batch may begin before {end:%a %H:%M} UTC" in run.output) == ([], True)
+    assert run.status != 0
+
+
+def test_two_rollouts_at_once(fleet: Fleet) -> None:
+    fleet.update("h1", faults={"patch": "slow"})
+    first = fleet.start("rollout")
+    fleet.wait_for('"begin"')
+    second = fleet.run("rollout")
+    assert second.status != 0
+    assert f"process {first.pid}" in second.output
+    first.kill()
+    first.communicate()
+    fleet.update("h1", faults={})
+    # Its owner is dead: nobody has to wait for the lease to expire.
+    assert fleet.run("rollout").status == 0
+    assert not (fleet.home / "lease.json").exists()
+
+
+def test_slice_of_an_awx_job_is_refused(fleet: Fleet) -> None:
+    extra = {"awx_workflow_job_name": "patch", "awx_job_template_name": "patch"}
+    run = fleet.run("rollout", "-e", json.dumps(extra))
+    assert (run.status, fleet.touched) == (2, [])
+    assert "this is a slice of the job 'patch'" in run.output
+
+
+def test_plan_is_taken_up_again_where_the_ledger_and_the_hosts_say(fleet: Fleet) -> None:
+    fleet.update("h3", faults={"patch": "slow"})
+    fleet.run_and_kill("rollout", '"host": "h2", "reason": "", "runs"')
+    first = fleet.rollout()
+    fleet.update("h3", faults={})
+    fleet.forget()
+    run = fleet.run("rollout", "-e", "kpatch_plan=newest")
+    assert run.status == 0
+    assert (fleet.rollout(), fleet.patched()) == (first, EVERYONE)
+    assert "h1" not in fleet.touched
+    assert "taking up the plan" in run.output
+
+
+def test_host_that_came_back_is_taken_up_with_the_plan(fleet: Fleet) -> None:
+    fleet.update("h1", faults={"patch": "reboot"})
+    assert fleet.run("rollout").failed == ["h1"]
+    fleet.update("h1", faults={}, host={**fleet.read("h1")["host"], "patches": [], "core": None})
+    run = fleet.run("rollout", "-e", f"kpatch_plan={fleet.rollout() / 'plan.json'}", "--limit", "all:!h5")
+    assert fleet.patched() == ["h1", "h2", "h3", "h4"]
+    assert "not among the hosts of this run: h5" in run.output
+
+
+def test_retry_takes_the_failed_only(fleet: Fleet) -> None:
+    fleet.policy = {"soak": 0, "budget": 2, "on_failure": "hold"}
+    fleet.update("h2", faults={"patch": "fail"})
+    fleet.run("rollout")
+    fleet.update("h2", faults={})
+    fleet.forget()
+    assert fleet.run("rollout", "-e", "kpatch_retry=newest").status == 0
+    assert (set(fleet.touched), list(plan(fleet)["hosts"])) == ({"h2"}, ["h2"])
+
+
+@pytest.mark.parametrize("what", ["plan", "ledger"])
+def test_damaged_plan_or_ledger_is_not_gone_on_with(fleet: Fleet, what: str) -> None:
+    fleet.update("h2", faults={"patch": "fail"})
+    fleet.run("rollout")
+    fleet.forget()
+    path = next(Path(fleet.rollout()).glob(f"{what}.json*"))
+    path.write_text(path.read_text()[:-20])
+    run = fleet.run("rollout", "-e", "kpatch_plan=newest")
+    assert run.status != 0
+    assert fleet.touched == []
