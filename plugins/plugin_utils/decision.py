@@ -94,9 +94,9 @@ def failures(plan: dict[str, Any], ledger: Ledger, require_all: bool) -> dict[st
 
 
 def _next_host(plan: dict[str, Any], ledger: Ledger) -> str:
-    left = [plan["batches"][number - 1] for number in pending(plan, ledger)]
     known = ledger.outcomes()
-    return next((host for batch in left for host in batch if host not in known), next(iter(plan["hosts"])))
+    left = [str(host) for batch in plan["batches"] for host in batch if host not in known]
+    return left[0] if left else str(next(iter(plan["hosts"])))
 
 
 def hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
