@@ -41,7 +41,7 @@ def _over_budget(plan: dict[str, Any], found: list[dict[str, Any]]) -> list[str]
     """The hosts that have failed, if they are more than may; no canary may, and none whose fate is unknown."""
     faults = [host for host in found if host["counts"] and host["judged"] in FAULTS]
     canaries = canary_batches(plan)
-    policy = plan["policy"]
+    policy = policies.of(plan)
     acting = sum(len(batch) for batch in plan["batches"])
     if len(faults) <= policies.allowed(policy, acting) and not any(
         host["batch"] in canaries or host["judged"] == "unknown" for host in faults
@@ -65,7 +65,7 @@ def canary_batches(plan: dict[str, Any]) -> set[int]:
     canaries = {1}
     for number, batch in enumerate(plan["batches"], start=1):
         releases = {plan["hosts"][host].get("release") for host in batch}
-        if not releases <= seen and plan["policy"]["release_canaries"]:
+        if not releases <= seen and policies.of(plan)["release_canaries"]:
             canaries.add(number)
         seen |= releases
     return canaries

@@ -193,7 +193,7 @@ def load_frozen(path: Path) -> dict[str, Any]:
         raise FleetError(f"{path}: is no plan: {error}; start the playbook again") from error
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise FleetError(f"{path}: is no plan of format {FORMAT}; start the playbook again")
-    return {"policy": dict(policies.DEFAULTS), **plan}
+    return {**plan, "policy": policies.of(plan)}
 
 
 def _kernels(order: Order, looks: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

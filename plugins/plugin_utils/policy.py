@@ -53,6 +53,11 @@ def check(given: Any) -> Policy:
     return {**policy, "checks": named, "looks": policy["looks"] if policy["soak"] else 0}
 
 
+def of(plan: dict[str, Any]) -> Policy:
+    """The policy of *plan*; one that was made before there were policies has the defaults."""
+    return {**DEFAULTS, **plan.get("policy", {})}
+
+
 def allowed(policy: Policy, hosts: int) -> int:
     """How many of *hosts* hosts may fail."""
     text = str(policy["budget"])
