@@ -26,7 +26,7 @@ options:
   kernels:
     description:
       - The kernels to install, C(series to Debian package), for example C(6.1) to C(linux-image-cloud-amd64).
-      - The package is a metapackage which depends on the kernel's image.
+      - The package is a kernel's image, or a metapackage which depends on it.
     type: dict
     required: true
 attributes:

@@ -9,6 +9,7 @@ downloaded into the cache and unpacked from there.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -187,8 +188,13 @@ class Unpacker:
     def vmlinux(self, destination: Path) -> None:
         """The kernel's ELF file with its symbols, without the debug information that makes up most of it."""
         name = f"usr/lib/debug/boot/vmlinux-{self._kernel.release}"
+        found = destination.parent / name
         self._members(self._kernel.symbols, destination.parent, [f"./{name}"])
-        run(["objcopy", "--strip-debug", "--keep-file-symbols", destination.parent / name, destination])
+        if found.is_symlink():  # 7.2 has it among the modules
+            name = os.path.normpath(Path(name).parent / found.readlink())
+            found = destination.parent / name
+            self._members(self._kernel.symbols, destination.parent, [f"./{name}"])
+        run(["objcopy", "--strip-debug", "--keep-file-symbols", found, destination])
         shutil.rmtree(destination.parent / "usr")
 
     def _with_modules(self) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import generators
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     VMLINUX,
     BuildError,
@@ -24,7 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, clean_environment, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree
 
 _SECTIONED = ("-ffunction-sections", "-fdata-sections")
 _UP_TO_DATE = ("prepare", "prepare0", "archprepare", "scripts", "scripts_basic", "outputmakefile")
@@ -67,11 +68,22 @@ class Unit:
         return "-mfentry" in self.compiler
 
 
-def make(tree: Tree, *arguments: str, first: Path | None = None) -> str:
+def make(tree: Tree, *arguments: str, first: Path | None = None, say: Say = lambda _line: None) -> str:
     """Run kbuild in the prepared tree and return what it and the compiler said; one at a time.
 
     Programs are looked for in the directory *first* before all others.
     """
+    with (tree.objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            return _make(tree, *arguments, first=first)
+        except BuildError as error:
+            if not generators.lacking(str(error)) or not generators.add(tree, say):
+                raise
+        return _make(tree, *arguments, first=first)
+
+
+def _make(tree: Tree, *arguments: str, first: Path | None) -> str:
     source, objects = tree.source, tree.objects
     settings = [
         "sub_make_done=1",
@@ -79,16 +91,19 @@ def make(tree: Tree, *arguments: str, first: Path | None = None) -> str:
         f"abs_srctree={source}",
         f"abs_objtree={objects}",
         f"CC={tree.cc}",
+        # By its path: a stand-in for the compiler is none for what runs here.
+        f"HOSTCC={tree.tools.which(tree.cc)}",
         "KBUILD_VERBOSE=",
     ]
     old = [flag for target in _UP_TO_DATE for flag in ("-o", target)]
-    command: list[Arg] = ["make", "-rR", "-s", "-f", source / "Makefile", *settings, *old, *arguments]
-    with (objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        return tree.tools.run(command, objects, warnings=True, first=first)
+    # 5.10 includes its makefiles by paths in the source.
+    command: list[Arg] = ["make", "-rR", "-s", "-I", source, "-f", source / "Makefile", *settings, *old, *arguments]
+    return tree.tools.run(command, objects, warnings=True, first=first)
 
 
-def units(tree: Tree, built: Mapping[str, Sequence[str]]) -> tuple[list[Unit], list[Refusal]]:
+def units(
+    tree: Tree, built: Mapping[str, Sequence[str]], say: Say = lambda _line: None
+) -> tuple[list[Unit], list[Refusal]]:
     """How each of *built*, C files and what they are part of, is compiled; and of which kbuild can't tell.
 
     Kbuild is asked for all at once, with a compiler that makes empty objects: the commands are what counts.
@@ -103,7 +118,8 @@ def units(tree: Tree, built: Mapping[str, Sequence[str]]) -> tuple[list[Unit], l
             stand_in.chmod(0o755)
             try:
                 # On kernels with IBT kbuild leaves objtool to the link of vmlinux; objects by themselves need it too.
-                make(tree, "-k", f"-j{workers()}", "objtool-enabled=y", *map(_target, missing), first=Path(directory))
+                goals = [f"-j{workers()}", "objtool-enabled=y", *map(_target, missing)]
+                make(tree, "-k", *goals, first=Path(directory), say=say)
             except BuildError as error:
                 said = str(error)
     found: list[Unit] = []

@@ -38,7 +38,7 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     including -= {file.path for file in files if file.removed}
     if changed | including:
         say(f"{tree.release}: asking kbuild how {len(changed | including)} files are compiled")
-    units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)})
+    units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)}, say)
     touched = Touched(refusals=refusals)
     touched.changed = [unit for unit in units if unit.source in changed]
     touched.including = [unit for unit in units if unit.source in including]

@@ -34,6 +34,7 @@ HOST_ALIAS = "kpatch-lab"
 _SIZE = "2G"
 # The tree and the disk that is made from it lie there side by side for a moment.
 _SPACE = 3 * 1024**3
+_IMAGE = re.compile(r"linux-image-([0-9]+\.[0-9]+\.[0-9][^ ,]*)")
 _MEND = "look at the lines before this, then run again"
 
 _PACKAGES = (
@@ -244,14 +245,14 @@ def _install_keys(work: Path, root: Path) -> None:
 
 
 def _release(archive: Archive, package: str) -> str:
-    """The release of the kernel that the metapackage *package* stands for.
-
-    Only that one is installed: bullseye-security lists a metapackage whose file is gone.
-    """
+    """The release of the kernel that *package* is, or stands for as a metapackage."""
+    if own := _IMAGE.match(package):
+        return own.group(1)
+    # Only the kernel itself is installed: bullseye-security lists a metapackage whose file is gone.
     depends = archive.depends(package)
-    image = re.search(r"linux-image-([0-9][^ ,]*)", depends)
+    image = _IMAGE.search(depends)
     if image is None:
-        raise LabError(f"'{package}' is no kernel metapackage: it depends on '{depends}'")
+        raise LabError(f"'{package}' is no kernel and no kernel metapackage: it depends on '{depends}'")
     return image.group(1)
 
 
