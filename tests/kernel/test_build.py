@@ -18,7 +18,8 @@ from host import Host
 
 DEMO = Path(__file__).parents[2] / "playbooks/files/demo"
 MEMINFO = "fs/proc/meminfo.c"
-VLAN = "net/8021q/vlanproc.c"
+VLAN_OPS = "net/8021q/vlan_dev.c"
+READ_WRITE = "fs/read_write.c"
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,30 @@ def test_a_patch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
     host.unload("kpatch_demo_vlan")
 
 
+# What read() into memory of the kernel's fails with.
+ERRNO = """python3 -c '
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.read(os.open("/etc/hostname", os.O_RDONLY), ctypes.c_void_p(0xffff888000000000), 1)
+print(os.strerror(ctypes.get_errno()))'"""
+
+
+def test_code_with_a_runtime_constant_knows_its_value(host: Host, core: Builder) -> None:
+    """From 6.11 on access_ok() compares with a number that the kernel writes into its code at boot."""
+    check = "\tif (unlikely(!access_ok(buf, count)))\n\t\treturn -EFAULT;\n\n\tret = rw_verify_area(READ"
+    result = core.patch("runtime", core.diff(READ_WRITE, check, check.replace("EFAULT", "ENOLINK")))
+    assert result.manifest is not None
+    assert "vfs_read" in [function["name"] for function in result.manifest["functions"]]
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    assert host.run(ERRNO).strip() == "Bad address"
+    host.load("kpatch_runtime")
+    assert host.run(ERRNO).strip() == "Link has been severed"
+    assert host.set("kpatch_runtime", 0)
+    host.unload("kpatch_runtime")
+    assert host.run(ERRNO).strip() == "Bad address"
+
+
 def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tmp_path: Path) -> None:
     first = core.patch("demo-meminfo", demo("demo-meminfo"))
     assert not core.patch("demo-meminfo", demo("demo-meminfo")).changed
@@ -77,7 +102,7 @@ def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tm
     ("file", "old", "new", "function", "reason"),
     [
         (MEMINFO, '"meminfo", 0,', '"meminfo", 0400,', "proc_meminfo_init", "__init"),
-        (VLAN, '= "config";', '= "settings";', "name_conf", "data"),
+        (VLAN_OPS, "= ethtool_op_get_link,", "= NULL,", "vlan_ethtool_ops", "data"),
         (MEMINFO, "seq_write(m,", "/* no effect */ seq_write(m,", "", "change"),
         ("fs/minix/inode.c", "f_type = sb->s_magic", "f_type = 0", "", "built"),
     ],

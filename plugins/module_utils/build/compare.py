@@ -75,15 +75,16 @@ class Side:
 
 
 class Comparison:
-    """Both sides."""
+    """Both sides; *lines_move* if __LINE__ may be another one in the patched file."""
 
-    def __init__(self, original: Side, patched: Side) -> None:
+    def __init__(self, original: Side, patched: Side, lines_move: bool) -> None:
         self._original, self._patched = original, patched
+        self._lines_move = lines_move
+        self.moved: list[str] = []  # the functions that only pass on other line numbers
 
     def function(self, original: Piece, patched: Piece) -> str | None:
         """What changed in a function; None if nothing did."""
-        sides = (self._original.parts, original), (self._patched.parts, patched)
-        if original.data != patched.data and not only_lines_differ(*sides):
+        if original.data != patched.data and not self._moved(original, patched):
             return "its code changed"
         before, after = self._original.references(original), self._patched.references(patched)
         if before != after:
@@ -91,6 +92,13 @@ class Comparison:
         one, two = self._original.special(original), self._patched.special(patched)
         different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
         return f"its entries in {', '.join(different)} changed" if different else None
+
+    def _moved(self, original: Piece, patched: Piece) -> bool:
+        sides = (self._original.parts, original), (self._patched.parts, patched)
+        if not self._lines_move or not only_lines_differ(*sides):
+            return False
+        self.moved.append(patched.name)
+        return True
 
     def _example(self, patched: Piece, before: Fingerprint, after: Fingerprint) -> str:
         """The first thing that the patched function refers to and the original does not."""
@@ -115,7 +123,9 @@ def _told(target: Target) -> str:
     return piece.name
 
 
-def compare(original: Parts, patched: Parts, pairs: Correlation, entries: tuple[Entries, Entries]) -> Comparison:
+def compare(
+    original: Parts, patched: Parts, pairs: Correlation, entries: tuple[Entries, Entries], lines_move: bool
+) -> Comparison:
     """The comparison of two object files whose pieces were paired."""
 
     def common(piece: Piece) -> Piece:
@@ -124,4 +134,5 @@ def compare(original: Parts, patched: Parts, pairs: Correlation, entries: tuple[
     return Comparison(
         Side(original, entries[0], lambda piece: piece),
         Side(patched, entries[1], common),
+        lines_move,
     )

@@ -98,7 +98,7 @@ class _Differ:
     def separate_constants(self) -> Comparison:
         """Tell changed constants of which the patch may bring a copy from the originals; who uses them has changed."""
         while True:
-            comparison = compare(self.original, self.patched, self.pairs, self.entries)
+            comparison = compare(self.original, self.patched, self.pairs, self.entries, self.context.lines_move)
             apart = [piece for piece in self.patched if self.can_be_copied(comparison, piece)]
             if not apart:
                 return comparison
@@ -178,6 +178,10 @@ class _Differ:
 
     def note_differences(self, changed: Mapping[Piece, str], carried: Iterable[Piece], new: Iterable[Piece]) -> None:
         """Note what differs, whether it can be patched or not."""
+        self.result.notes += [
+            Added(self.context.object, name, "it differs in line numbers alone, which is no change")
+            for name in self.comparison.moved
+        ]
         found = [("changed", "function", piece.name, reason) for piece, reason in changed.items()]
         found += [("changed", "function", piece.name, "its code changed") for piece in carried]
         found += [("new", "function", piece.name, "only the patched file has it") for piece in new]

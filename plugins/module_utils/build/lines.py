@@ -31,7 +31,8 @@ def without_line(text: bytes) -> bytes:
 def only_lines_differ(original: tuple[Parts, Piece], patched: tuple[Parts, Piece]) -> bool:
     """Whether two functions differ in the line numbers that they pass along with a file's or a function's name.
 
-    All have to have moved by as much: ASSERT_RTNL() passes __FILE__ and __LINE__, btrfs_panic() __func__ and __LINE__.
+    All that differ have to have moved by as much: ASSERT_RTNL() passes __FILE__ and __LINE__, btrfs_panic() __func__
+    and __LINE__.
     """
     before, after = original[1].data, patched[1].data
     if len(before) != len(after):

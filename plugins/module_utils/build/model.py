@@ -84,6 +84,7 @@ class ObjectContext:
     symbols: SymbolTable  # of `object`: the vmlinux or the module's .ko, best of the symbols package
     vmlinux: SymbolTable  # the same table when `object` is "vmlinux"
     sizes: Mapping[str, int] = field(default_factory=dict)  # of special sections' entries; see btf.entry_sizes()
+    lines_move: bool = False  # whether nobody has seen to it, by #line, that __LINE__ stays as it was
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class ObjectDiff:
 
     context: ObjectContext
     differences: list[Difference] = field(default_factory=list)
-    notes: list[Added] = field(default_factory=list)  # what a function loses by being replaced: its tracepoints
+    notes: list[Added] = field(default_factory=list)  # what an author has to know: tracepoints that are off
     changed: list[ChangedFunction] = field(default_factory=list)
     originals: dict[str, Original] = field(default_factory=dict)  # what the changed ones look like, by name
     added_functions: list[Added] = field(default_factory=list)

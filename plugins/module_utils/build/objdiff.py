@@ -40,7 +40,8 @@ def compare(original: Path, patched: Path, module: str | None, source: str | Non
     """What differs; *module*: the name of the module that the object is part of, None for the kernel itself."""
     symbols = read_symbols(original)
     name = source or patched.name
-    return diff_objects(original, patched, ObjectContext(name, module or VMLINUX, {}, symbols, symbols))
+    context = ObjectContext(name, module or VMLINUX, {}, symbols, symbols, lines_move=True)
+    return diff_objects(original, patched, context)
 
 
 def status(diff: ObjectDiff) -> int:
