@@ -71,15 +71,20 @@ def is_load(code: bytes, offset: int) -> bool:
         return False
     relative = code[offset - 1] & 0xC7 == 0x05
     based = code[offset - 1] & 0xC0 == 0x80 and code[offset - 1] & 0x07 != 0x04
-    if relative or based:
-        return code[offset - 2] in _READING or code[offset - 3 : offset - 1] in _READING_ESCAPED
     indexed = code[offset - 2] & 0xC7 in (0x04, 0x84)
-    return indexed and (code[offset - 3] in _READING or code[offset - 4 : offset - 2] in _READING_ESCAPED)
+    return ((relative or based) and _reads(code, offset - 1)) or (indexed and _reads(code, offset - 2))
+
+
+def _reads(code: bytes, modrm: int) -> bool:
+    """Whether the instruction whose ModRM byte is at *modrm* reads its memory operand."""
+    return code[modrm - 1 : modrm] in _READING or code[max(0, modrm - 2) : modrm] in _READING
 
 
 # mov, movsxd, cmp, test, call and jmp through memory; movzx and movsx.
-_READING = {0x8A, 0x8B, 0x63, 0x38, 0x39, 0x3A, 0x3B, 0x80, 0x81, 0x83, 0x84, 0x85, 0xFF}
-_READING_ESCAPED = {b"\x0f\xb6", b"\x0f\xb7", b"\x0f\xbe", b"\x0f\xbf"}
+_READING = {
+    *(bytes((opcode,)) for opcode in (0x8A, 0x8B, 0x63, 0x38, 0x39, 0x3A, 0x3B, 0x80, 0x81, 0x83, 0x84, 0x85, 0xFF)),
+    *(bytes((0x0F, opcode)) for opcode in (0xB6, 0xB7, 0xBE, 0xBF)),
+}
 
 
 def load_instead(code: bytes, field: int) -> bytes | None:

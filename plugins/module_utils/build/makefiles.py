@@ -28,9 +28,11 @@ _ROOTS = (
     *("arch/x86/power", "arch/x86/video", "arch/x86/pci"),
 )
 
-# The first rule has no recipe: whatever else the makefile defines is not made.
+# The first rule has no recipe: whatever else the makefile defines is not made. The second lets go what only other
+# architectures include, whose part of the source is not unpacked: fs/hostfs/Makefile of 6.12.
 _DRIVER = """\
 nothing: ;
+$(srctree)/arch/%: ;
 include include/config/auto.conf
 src := $(obj)
 include $(firstword $(wildcard $(srctree)/$(obj)/Kbuild) $(srctree)/$(obj)/Makefile)
