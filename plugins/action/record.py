@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome, runs, soak
@@ -20,6 +21,7 @@ class ActionModule(ControllerAction):
         "rollout": {"type": "path", "required": True},
         "step": {"type": "str", "choices": ["begin", "failed", "end", "look", "undone"], "required": True},
         "look": {"type": "dict"},
+        "order": {"type": "str"},
         "results": {"type": "list", "elements": "raw", "default": []},
     }
 
@@ -31,7 +33,7 @@ class ActionModule(ControllerAction):
         steps = {
             "begin": lambda: self._begin(look),
             "failed": lambda: self._failed(results),
-            "end": lambda: self._end(look, results),
+            "end": lambda: self._end(look, outcome.with_order(results, look, arguments["order"])),
             "look": lambda: self._look(look),
             "undone": lambda: self._undone(look, results),
         }
@@ -40,10 +42,11 @@ class ActionModule(ControllerAction):
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
         if verdict:
-            return {**self._outcome(verdict, look), "act": False, "core": False}
-        self._append("begin")
+            return {**self._outcome(verdict, look), "act": False, "order": "", "core": False}
+        order = f"{self._plan['id']} {self._host} {time.time_ns()}"
+        self._append("begin", order=order)
         core = plans.removes_core(self._plan["core"], self._plan["patches"], look["host"])
-        return {"act": True, "core": core or self._plan["want"] == "applied"}
+        return {"act": True, "order": order, "core": core or self._plan["want"] == "applied"}
 
     def _failed(self, results: list[Any]) -> Result:
         failure = outcome.failed(results) or outcome.interrupted(results)

@@ -63,4 +63,9 @@ options:
       - How many seconds to try again while tasks are in the way, and to wait for a switch to end.
     type: float
     default: 30.0
+  order:
+    description:
+      - A name for this order. The host goes on with it even if the connection is cut, and keeps its outcome until the
+        next order or a reboot; M(kpatch.fleet.host_info) returns it under that name.
+    type: str
 """

@@ -139,13 +139,13 @@ diff:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import finish, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import carry_out, finish
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import argument_spec
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec("core"), supports_check_mode=True)
-    finish(module, run("core", module.params, module.check_mode))
+    finish(module, carry_out("core", module.params, module.check_mode))
 
 
 if __name__ == "__main__":

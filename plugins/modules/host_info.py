@@ -125,6 +125,12 @@ host:
       type: list
       elements: dict
       returned: success
+    order:
+      description: >-
+        The last order to change the host since it was booted, by its name in RV(ignore:order); whether it is
+        RV(ignore:running) still, and its RV(ignore:result) if it is not. Null if there was none; for root only.
+      type: dict
+      returned: success
     staged:
       description: The modules staged for the running kernel, which proves nothing about what runs. For root only.
       type: list

@@ -107,13 +107,13 @@ diff:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import finish, run
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.entry import carry_out, finish
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import argument_spec
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec("patchset"), supports_check_mode=True)
-    finish(module, run("patchset", module.params, module.check_mode))
+    finish(module, carry_out("patchset", module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ options:
       - A fresh result of M(kpatch.fleet.host_info) or M(kpatch.fleet.probe).
       - For V(end) that of M(kpatch.fleet.patchset) will do, too.
     type: dict
+  order:
+    description:
+      - The name of the order that changed the host. If its result did not come back, the look brings it.
+    type: str
   results:
     description:
       - What the tasks have returned that changed the host.
@@ -66,6 +70,10 @@ RETURN = r"""
 act:
   description: Whether the host is to be changed.
   type: bool
+  returned: with step V(begin)
+order:
+  description: A name for the order that changes the host.
+  type: str
   returned: with step V(begin)
 core:
   description: Whether the core module is to be changed, too.

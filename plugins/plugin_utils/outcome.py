@@ -80,6 +80,16 @@ def now_is(plan: Plan, host: dict[str, Any]) -> Verdict:
     return states.applied(host, plan["patches"], plan["kernels"][host["kernel"]["release"]]["artifacts"])
 
 
+def with_order(results: list[Any], look: Any, order: str | None) -> list[Any]:
+    """*results*, or what the host has kept of the *order*, if the connection was lost before its result came back."""
+    kept = {} if states.lost(look) else look["host"].get("order") or {}
+    if not (order and interrupted(results) and kept.get("order") == order):
+        return results
+    if kept.get("running"):
+        return [{"failed": True, "reason": "stalled", "msg": "the host is still at work on it; look again later"}]
+    return [kept["result"]] if isinstance(kept.get("result"), dict) else results
+
+
 def failed(results: list[Any]) -> str:
     """Why the first task that failed did so; empty if none did."""
     return next((_message(result) for result in _single(results) if result.get("failed")), "")

@@ -33,12 +33,14 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         """One round trip to look, unless the task brings a look along; one to ship and act, if there is need."""
         result: Result = super().run(tmp, task_vars)
         self._variables = task_vars or {}
+        # If the connection is lost the files stay: the order goes on without it and may need them.
         try:
-            return {**result, **self._reach(self._arguments())}
+            done = self._reach(self._arguments())
         except HostError as error:
-            return {**result, **host_results.failure(error, None, None)}
-        finally:
+            done = host_results.failure(error, None, None)
+        if not done.get("unreachable"):
             self._remove_tmp_path(self._connection._shell.tmpdir)
+        return {**result, **done}
 
     def _arguments(self) -> dict[str, Any]:
         try:

@@ -192,6 +192,12 @@ def test_host_that_came_back_is_taken_up_with_the_plan(fleet: Fleet) -> None:
     assert "not among the hosts of this run: h5" in run.output
 
 
+def test_connection_that_is_cut_while_the_host_goes_on_costs_nothing(fleet: Fleet) -> None:
+    fleet.update("h1", faults={"core": "cut"})
+    assert fleet.run("rollout").status == 0
+    assert (fleet.patched(), fleet.states()["h1"]) == (EVERYONE, "applied")
+
+
 def test_retry_takes_the_failed_only(fleet: Fleet) -> None:
     fleet.policy = {"soak": 0, "budget": 2, "on_failure": "hold"}
     fleet.update("h2", faults={"patch": "fail"})

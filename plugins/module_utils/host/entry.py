@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import order
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
@@ -16,6 +17,13 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import rea
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 
 Result = dict[str, Any]
+
+
+def carry_out(kind: str, params: dict[str, Any], check_mode: bool) -> Result:
+    """Do what `run` does, even if the connection ends meanwhile; in check mode nothing is done that could be cut."""
+    if check_mode:
+        return run(kind, params, check_mode)
+    return order.carry_out(params["order"] or "", lambda: run(kind, params, check_mode))
 
 
 def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("/")) -> Result:

@@ -56,6 +56,7 @@ def argument_spec(kind: str) -> dict[str, Any]:
         "host": {"type": "dict"},
         "artifacts": {"type": "list", "elements": "dict", "options": artifact, "default": []},
         "timeout": {"type": "float", "default": 30.0},
+        "order": {"type": "str"},
     }
     if kind == "patch":
         spec["name"] = {"type": "str", "required": True}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import order
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel import read_kernel
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
     read_core,
@@ -25,5 +26,6 @@ def read_host(root: Path) -> dict[str, Any]:
         "core": read_core(root),
         "patches": read_patches(root),
         "livepatches": read_livepatches(root),
+        "order": order.read(root),
         "staged": Staging(root, kernel["release"]).modules(),
     }

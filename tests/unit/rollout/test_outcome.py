@@ -45,6 +45,20 @@ def test_after(made: dict[str, Any], results: list[Any], seen: dict[str, Any], s
     assert outcome.after(made, "h", results, seen).state == state
 
 
+def kept(**order: Any) -> dict[str, Any]:
+    seen = look("kpatch")
+    seen["host"]["order"] = order
+    return seen
+
+
+def test_result_that_did_not_come_back_is_read_on_the_host() -> None:
+    assert outcome.with_order([GONE], kept(order="x", running=False, result=FAILED), "x") == [FAILED]
+    assert outcome.with_order([GONE], kept(order="x", running=True, result=None), "x")[0]["reason"] == "stalled"
+    assert outcome.with_order([GONE], kept(order="y", running=False, result=FAILED), "x") == [GONE]
+    assert outcome.with_order([FAILED], kept(order="x", running=False, result={}), "x") == [FAILED]
+    assert outcome.with_order([GONE], LOST, "x") == [GONE]
+
+
 def test_switch_that_is_still_under_way_is_no_success(made: dict[str, Any]) -> None:
     seen = look("kpatch", "kpatch_fix")
     seen["host"]["patches"][0]["transition"] = True

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction, artifact, loaded
 
@@ -20,7 +21,11 @@ class ActionModule(SimulatedAction):
             if results[-1].get("failed"):
                 return {**results[-1], "results": results, "host": self.file["host"]}
         changed = any(result["changed"] for result in results)
-        return {"changed": changed, "msg": "all parts", "results": results, "host": self.file["host"]}
+        done = {"changed": changed, "msg": "all parts", "results": results}
+        if self.file.get("faults", {}).get("core") == "cut":
+            self.file["host"]["order"] = {"order": arguments["order"], "running": False, "result": done}
+            raise AnsibleConnectionFailure("the connection was closed")
+        return {**done, "host": self.file["host"]}
 
     def _core(self, arguments, on, step, name):
         host = self.file["host"]

@@ -4,9 +4,10 @@
 """A host as a JSON file: what host_info would return of it, and what goes wrong on it.
 
 The file is named by the variable simulated_hosts (a directory) and the host's name. Its keys: 'host'; 'lost', true once
-nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'reboot',
-'slow', 'taint-then-fail', 'oops-later'; 'later', what becomes of the file at each look once it is patched; 'checks', by
-name the verdicts look by look. Every step that would change something is written to touched.log beside it.
+nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'taint-then-fail',
+'reboot', 'slow', 'oops-later', 'cut' (the host goes on, but nobody is told); 'later', what becomes of the file at each
+look once it is patched; 'checks', the verdicts look by look, by name. Every step that would change something is written
+to touched.log beside it.
 """
 
 from __future__ import annotations
