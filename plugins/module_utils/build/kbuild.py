@@ -10,6 +10,7 @@ so the variables that it would set before it calls itself anew are set here, and
 from __future__ import annotations
 
 import fcntl
+import functools
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,37 +69,61 @@ class Unit:
         return "-mfentry" in self.compiler
 
 
-def make(tree: Tree, *arguments: str, first: Path | None = None, say: Say = lambda _line: None) -> str:
+def make(
+    tree: Tree,
+    *arguments: str,
+    external: Path | None = None,
+    first: Path | None = None,
+    say: Say = lambda _line: None,
+) -> str:
     """Run kbuild in the prepared tree and return what it and the compiler said; one at a time.
 
-    Programs are looked for in the directory *first* before all others.
+    It makes the external module in the directory *external*, or else objects of the kernel. Programs are looked for
+    in the directory *first* before all others.
     """
+    command, cwd = _make(tree, external)
+    run = functools.partial(tree.tools.run, [*command, *arguments], cwd, warnings=True, first=first)
     with (tree.objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         try:
-            return _make(tree, *arguments, first=first)
+            return run()
         except BuildError as error:
             if not generators.lacking(str(error)) or not generators.add(tree, say):
                 raise
-        return _make(tree, *arguments, first=first)
+        return run()
 
 
-def _make(tree: Tree, *arguments: str, first: Path | None) -> str:
+def _make(tree: Tree, external: Path | None) -> tuple[list[Arg], Path]:
+    """The command that needs only goals, and where to run it."""
     source, objects = tree.source, tree.objects
+    cwd = _directory(tree, external)
     settings = [
         "sub_make_done=1",
         "need-sub-make=",
         f"abs_srctree={source}",
         f"abs_objtree={objects}",
+        f"abs_output={cwd}",
+        f"objtree={'.' if cwd == objects else objects}",
+        f"srcroot={source if cwd == objects else cwd}",
         f"CC={tree.cc}",
         # By its path: a stand-in for the compiler is none for what runs here.
         f"HOSTCC={tree.tools.which(tree.cc)}",
         "KBUILD_VERBOSE=",
+        "KBUILD_CHECKSRC=0",
     ]
+    if external is not None:
+        # Nothing in an external module tells where it was made.
+        settings += [f"KBUILD_EXTMOD={external}", f"KCFLAGS=-g0 -ffile-prefix-map={external}/="]
     old = [flag for target in _UP_TO_DATE for flag in ("-o", target)]
     # 5.10 includes its makefiles by paths in the source.
-    command: list[Arg] = ["make", "-rR", "-s", "-I", source, "-f", source / "Makefile", *settings, *old, *arguments]
-    return tree.tools.run(command, objects, warnings=True, first=first)
+    return ["make", "-rR", "-s", "-I", source, "-f", source / "Makefile", *settings, *old], cwd
+
+
+def _directory(tree: Tree, external: Path | None) -> Path:
+    """Where kbuild's commands run: in its objects, but from 6.13 on in an external module's own directory."""
+    if external is not None and "\nexport objtree srcroot\n" in (tree.source / "Makefile").read_text(encoding="utf-8"):
+        return external
+    return tree.objects
 
 
 def units(
@@ -219,21 +244,16 @@ def _command(tree: Tree, which: Unit, out: Path, overlay: Path | None) -> list[s
 
 def external_objects(tree: Tree, directory: Path, *targets: str) -> None:
     """Make single objects of the external module in *directory*."""
-    make(tree, *_external(directory), "objtool-enabled=y", *targets)
+    make(tree, "objtool-enabled=y", *targets, external=directory)
 
 
 def external_modules(tree: Tree, directory: Path, *variables: str) -> None:
     """Make the external modules in *directory*, as its own makefile says; *variables* are make's."""
-    said = make(tree, *_external(directory), "CONFIG_MODULE_SRCVERSION_ALL=y", *variables, "modules")
+    said = make(tree, "CONFIG_MODULE_SRCVERSION_ALL=y", *variables, "modules", external=directory)
     complaints = [line for line in said.splitlines() if "warning:" in line]
     if complaints:
         # Not a matter of style: on 6.12 objtool leaves the return thunks of code that it complains of unpatched.
         raise BuildError(f"kernel {tree.release}: our own C compiles with warnings:\n" + "\n".join(complaints))
-
-
-def _external(directory: Path) -> tuple[str, ...]:
-    """Nothing in an external module tells where it was made."""
-    return (f"KBUILD_EXTMOD={directory}", f"KCFLAGS=-g0 -ffile-prefix-map={directory}/=")
 
 
 def replay(tree: Tree, directory: Path, made: str, instead: str) -> None:
@@ -241,7 +261,7 @@ def replay(tree: Tree, directory: Path, made: str, instead: str) -> None:
     text = _commands_file(directory, f"{made}.o").read_text(encoding="utf-8")
     found = parse_command(f"{made}.c", text)
     command = list(_redirected(found.compiler, directory / f"{instead}.o"))
-    tree.tools.run([*command[:-1], str(directory / f"{instead}.c")], cwd=tree.objects)
+    tree.tools.run([*command[:-1], str(directory / f"{instead}.c")], cwd=_directory(tree, directory))
 
 
 def link(tree: Tree, objects: Iterable[Path], out: Path) -> None:
