@@ -52,32 +52,14 @@ path:
   returned: success
 """
 
-import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 # Imported by name, so that Ansible brings it to the host; the program is made of it there.
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import metrics as _metrics  # noqa: F401
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_bytes
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import bring
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.program import program
-
-
-def bring(path: Path, wanted: bytes | None, check: bool) -> bool:
-    """Whether *path* had to be changed to hold *wanted*, or not to be there."""
-    if read_bytes(path) == wanted:
-        return False
-    if check:
-        return True
-    if wanted is None:
-        path.unlink()
-        return True
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(wanted)
-    temporary.chmod(0o755)
-    temporary.replace(path)
-    return True
 
 
 def main() -> None:
@@ -91,7 +73,7 @@ def main() -> None:
     path = Path(module.params["path"])
     wanted = program("metrics") if module.params["state"] == "present" else None
     try:
-        changed = bring(path, wanted, module.check_mode)
+        changed = bring(path, wanted, 0o755, module.check_mode)
     except OSError as error:
         module.fail_json(msg=f"{path}: can't be written: {error.strerror}; nothing was changed")
     module.exit_json(changed=changed, path=str(path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: probe
 short_description: Read a host's live patches and make an operator's checks on it
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:

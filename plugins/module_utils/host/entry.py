@@ -13,6 +13,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 
@@ -44,6 +45,8 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
         host = transition.host
         if results[-1].get("failed"):
             break
+    if not check_mode and any(result["changed"] for result in results):
+        Staging(root, host["kernel"]["release"]).forget_boots()
     done = host_results.whole(kind, parts, results, before, host, before if check_mode else host)
     return {**done, "warnings": warnings}
 

@@ -1,11 +1,12 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the small files in which a kernel tells its state."""
+"""Reads the small files in which a kernel tells its state, and brings small files of ours to what they have to hold."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import from_oserror
@@ -52,3 +53,20 @@ def subdirectories(path: Path) -> list[str]:
         if error.errno in _GONE:
             return []
         raise from_oserror("list it", error, str(path)) from error
+
+
+def bring(path: Path, wanted: bytes | None, mode: int, check: bool) -> bool:
+    """Whether *path* had to be changed to hold *wanted*, or not to be there; done by rename, unless *check*."""
+    if read_bytes(path) == wanted:
+        return False
+    if check:
+        return True
+    if wanted is None:
+        path.unlink()
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(wanted)
+    temporary.chmod(mode)
+    temporary.replace(path)
+    return True

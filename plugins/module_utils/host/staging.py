@@ -10,6 +10,7 @@ one before by rename. So a refused module never hides the one that ran, and can 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_text
 
 _BASE = "var/lib/kpatch.fleet"
-_CHUNK = 1 << 20
+# What is to be on with this kernel; read at boot.
+_ENABLED = "enabled.json"
 # Room for the manifest and for what the file system itself needs.
 _SPARE_BYTES = 64 * 1024
 _SPARE_INODES = 4
@@ -31,8 +34,11 @@ class Staging:
     """The staged artifacts of one kernel release."""
 
     def __init__(self, root: Path, release: str) -> None:
+        self.root = root
         self.base = root / _BASE
         self.directory = self.base / release
+        # How many boots did not live through the loading of what is staged; see boot.py.
+        self.boots = self.base / "boot.json"
 
     def modules(self) -> list[str] | None:
         """The staged modules' names; None if only root could tell."""
@@ -42,6 +48,40 @@ class Staging:
             return []
         except PermissionError:
             return None
+
+    def enabled(self) -> list[str]:
+        """The modules that are to be on with this kernel, in the order in which they are loaded."""
+        try:
+            kept = json.loads(read_text(self.directory / _ENABLED) or "[]")
+        except ValueError as error:
+            message = f"{self.directory / _ENABLED}: is not a list of modules: {error}; roll out again"
+            raise HostError("bad-manifest", message) from error
+        return [module for module in kept if isinstance(module, str)] if isinstance(kept, list) else []
+
+    def keep_enabled(self, module: str, on: bool) -> None:
+        """Keep in mind whether *module* is to be on, for the next boot."""
+        before = self.enabled()
+        after = [*before, module] if on and module not in before else [one for one in before if on or one != module]
+        if after == before:
+            return
+        if not after:
+            self._remove([self.directory / _ENABLED])
+            return
+        self.prepare()
+        new = self.directory / f".{_ENABLED}.new"
+        _write_new(new, (json.dumps(after) + "\n").encode())
+        new.replace(self.directory / _ENABLED)
+
+    def forget_boots(self) -> None:
+        """What is on now was chosen anew: boots that ended badly before say nothing about it."""
+        self._remove([self.boots])
+
+    def manifest(self, module: str) -> dict[str, Any]:
+        """The staged manifest of *module*."""
+        try:
+            return manifests.load(self._path(module, ".json"))
+        except manifests.ManifestError as error:
+            raise HostError("bad-manifest", str(error)) from error
 
     def check_room(self, size: int) -> None:
         """Raise HostError unless *size* bytes can be staged."""
@@ -105,10 +145,7 @@ class Staging:
     @contextmanager
     def published_artifact(self, module: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """The same for the artifact under its own name, with its manifest."""
-        try:
-            manifest = manifests.load(self._path(module, ".json"))
-        except manifests.ManifestError as error:
-            raise HostError("bad-manifest", str(error)) from error
+        manifest = self.manifest(module)
         with _open_checked(self._path(module, ".ko"), manifest) as (handle, _image):
             yield handle, manifest
 

@@ -69,6 +69,9 @@ def test_what_goes_wrong_is_a_result(root: Path) -> None:
 def test_process_that_was_killed_has_no_result(root: Path) -> None:
     done = order.carry_out("a", lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, root)
     assert (done["failed"], "was killed" in done["msg"]) == (True, True)
+    deadline = time.monotonic() + 20
+    while (order.read(root) or {})["running"] and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert order.read(root) == {"order": "a", "running": False, "result": None}
 
 

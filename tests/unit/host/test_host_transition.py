@@ -122,7 +122,8 @@ def test_removing_removes_what_an_interrupted_run_left(ready: Any) -> None:
     ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
     (ready.root / STAGED / ".kpatch_a.ko.new").write_bytes(b"half")
     ready.transition("kpatch_a", "absent").reach()
-    assert sorted(path.name for path in (ready.root / STAGED).iterdir()) == ["kpatch.json", "kpatch.ko"]
+    left = sorted(path.name for path in (ready.root / STAGED).iterdir())
+    assert left == ["enabled.json", "kpatch.json", "kpatch.ko"]
 
 
 def test_busy_names_the_task_and_the_function(ready: Any) -> None:
