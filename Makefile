@@ -3,7 +3,9 @@
 
 SERIES ?= 6.1,6.12
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check
+export FROM TO LIMIT
+
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,3 +49,6 @@ report-test: ## the report in headless Chromium: sorts, filters, dark, print, ax
 
 metrics-check: ## metrics, alert rules and dashboard against promtool
 	@scripts/metrics-check
+
+corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 LIMIT=n)
+	@scripts/corpus

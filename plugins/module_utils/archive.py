@@ -80,6 +80,15 @@ class Archive:
         found = re.search(r"^Depends: (.*)$", shown, re.MULTILINE)
         return found.group(1) if found else ""
 
+    def having(self, pattern: str, version: str) -> list[str]:
+        """The packages whose names match *pattern* and that the suite has in exactly *version*."""
+        lines = self._apt("apt-cache", "search", "--names-only", pattern).splitlines()
+        names = sorted({line.split(" - ", 1)[0] for line in lines})
+        if not names:
+            return []
+        offers = (line.split("|") for line in self._apt("apt-cache", "madison", *names).splitlines())
+        return sorted({offer[0].strip() for offer in offers if offer[1].strip() == version})
+
     def download(self, name: str, version: str, directory: Path) -> None:
         """Put the package file *name* of exactly *version* into *directory*."""
         command = ("apt-get", "-o", "APT::Sandbox::User=root", "-q", "download", f"{name}={version}")

@@ -88,6 +88,18 @@ def kbuild_package(depends: str) -> str:
     return match.group()
 
 
+def shipped(version: str, flavour: str, archive: Archive) -> DebianKernel:
+    """The kernel of *flavour* ("cloud-amd64") that the source package of *version* was built into."""
+    pattern = rf"^linux-image-.*-{flavour}-dbg$"
+    releases = [name[len("linux-image-") : -len("-dbg")] for name in archive.having(pattern, version)]
+    if len(releases) != 1:
+        raise BuildError(
+            f"Debian's {archive.suite} has {len(releases)} kernels of flavour {flavour} with symbols in version "
+            f"{version}; 'apt-cache madison linux-source-<series>' lists the versions that there are"
+        )
+    return DebianKernel(releases[0], version, ".".join(version.split(".")[:2]))
+
+
 def suite_of(version: str) -> str:
     """The suite whose archive has the kernel package of *version*."""
     rebuilt = _REBUILT.search(version)
@@ -143,7 +155,7 @@ class Unpacker:
         """Download every package, so that a missing one is known before anything is unpacked."""
         for name in (self._kernel.headers, self._kernel.source, self._kernel.symbols, self._with_modules()):
             self._deb(name)
-        self._deb(self._kbuild())
+        self._kbuild_deb()
 
     def source(self, destination: Path) -> None:
         """The kernel's source, without what no object for this machine is made of."""
@@ -163,7 +175,7 @@ class Unpacker:
         """What kbuild expects in the folder where it puts objects."""
         scratch = destination.with_suffix(".packages")
         run(["dpkg-deb", "-x", self._deb(self._kernel.headers), scratch])
-        run(["dpkg-deb", "-x", self._deb(self._kbuild()), scratch])
+        run(["dpkg-deb", "-x", self._kbuild_deb(), scratch])
         headers = scratch / "usr/src" / self._kernel.headers
         programs = scratch / "usr/lib" / self._kbuild()
         destination.mkdir()
@@ -210,3 +222,11 @@ class Unpacker:
 
     def _kbuild(self) -> str:
         return kbuild_package(run(["dpkg-deb", "-f", self._deb(self._kernel.headers), "Depends"]))
+
+    def _kbuild_deb(self) -> Path:
+        """Kbuild's programs. Older ones leave the archive first; the headers package is content with newer ones."""
+        try:
+            return self._deb(self._kbuild())
+        except BuildError:
+            newer = self._archive.candidate(self._kbuild())
+            return fetch(self._kbuild(), newer, self._downloads, self._archive)

@@ -1,0 +1,70 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a run in the kernel that they were built for: loaded, disabled, enabled, disabled, unloaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import debian
+from host import Host
+from outcome import Outcome
+
+_SERIES = "corpus"
+
+
+@contextmanager
+def machine(cache: Path, lab: str, kernel: debian.DebianKernel) -> Iterator[Host]:
+    """A machine of the lab that runs *kernel*; it goes away afterwards."""
+    variables = {
+        "lab_name": lab,
+        "kpatch_cache": str(cache),
+        "lab_kernels": {_SERIES: {"suite": kernel.suite, "package": kernel.image}},
+        "lab_hosts": [{"name": "corpus", "kernel": _SERIES}],
+    }
+    _lab({**variables, "lab_state": "absent"})
+    try:
+        _lab({**variables, "lab_state": "present"})
+        inventory = yaml.safe_load((cache / "lab" / lab / "inventory.yml").read_text(encoding="utf-8"))
+        entry = inventory["all"]["children"]["kpatch_fleet"]["hosts"]["corpus"]
+        with tempfile.TemporaryDirectory(prefix="kpatch-ssh-") as control:
+            yield Host("corpus", entry, Path(control))
+    finally:
+        _lab({**variables, "lab_state": "absent"})
+
+
+def try_module(host: Host, outcome: Outcome, module: str) -> str:
+    """The life of one patch module; "ok", or what went wrong."""
+    target = Path(outcome.module)
+    host.send([target])
+    name, switch = target.stem, f"/sys/kernel/kpatch/patches/{target.stem}/enabled"
+    script = "\n".join(
+        [
+            "set -e",
+            f"modprobe {module} 2> /dev/null || :" if module else ":",
+            f"insmod /run/kpt/{target.name} || {{ cat /sys/kernel/kpatch/refusal; exit 1; }}",
+            f"test $(cat {switch}) = 1",
+            *(f"echo {value} > {switch}; test $(cat {switch}) = {value}" for value in (0, 1, 0)),
+            f"rmmod {name}; rm /run/kpt/{target.name}",
+        ]
+    )
+    done = host.script(script)
+    complaints = host.complaints()
+    host.script(f"echo 0 > {switch}; rmmod {name}")
+    if done.returncode == 0 and not complaints:
+        return "ok"
+    return " ".join((done.stdout + done.stderr + complaints).split())[-400:] or f"status {done.returncode}"
+
+
+def _lab(variables: dict[str, object]) -> None:
+    command = ["ansible-playbook", "-i", "localhost,", "kpatch.fleet.lab", "-e", json.dumps(variables)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the lab can't be {variables['lab_state']}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}")

@@ -1,0 +1,76 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of a corpus run, in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from outcome import BUILT, ERROR, INCOMPLETE, REFUSED, UNCHANGED, Outcome
+
+_MEANING = {
+    BUILT: "a patch module, without hand work",
+    UNCHANGED: "no function's code differs in this configuration",
+    REFUSED: "can't be patched; the reasons are below",
+    INCOMPLETE: "does not compile alone: the update changes a header with it",
+    ERROR: "the builder's fault",
+}
+_WIDTH = 160
+
+
+def table(title: str, command: str, outcomes: list[Outcome], others: int) -> str:
+    """The section of docs/coverage.md for one run."""
+    counts = Counter(outcome.result for outcome in outcomes)
+    code = counts[BUILT] + counts[REFUSED] + counts[ERROR]
+    share = f"{100 * counts[BUILT] / code:.0f} %" if code else "none"
+    lines = [f"## {title}", "", f"`{command}`", ""]
+    lines += [
+        f"{len(outcomes)} changed C files that the kernel is built of were tried; it is not built of {others} others.",
+        "",
+    ]
+    lines += ["| outcome | files | |", "|---|---:|---|"]
+    lines += [f"| {result} | {counts[result]} | {meaning} |" for result, meaning in _MEANING.items()]
+    lines += ["", f"Of {code} files whose code changed, {counts[BUILT]} were built: {share}."]
+    lines += ["", *_booted(outcomes), "", *_refusals(outcomes)]
+    lines += [
+        "<details><summary>All files</summary>",
+        "",
+        "| file | outcome | functions | in the kernel |",
+        "|---|---|---:|---|",
+    ]
+    lines += [f"| {o.path} | {o.result} | {o.functions or ''} | {o.booted} |" for o in outcomes]
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def _booted(outcomes: list[Outcome]) -> list[str]:
+    built = [outcome for outcome in outcomes if outcome.result == BUILT]
+    tried = [outcome for outcome in built if outcome.booted]
+    good = [outcome for outcome in tried if outcome.booted == "ok"]
+    said = f"Of the {len(built)} modules, {len(tried)} were loaded into the booted kernel; {len(good)} loaded, "
+    lines = [said + "were disabled, enabled again, disabled and unloaded."]
+    return lines + [f"- {outcome.path}: {_cell(outcome.booted)}" for outcome in tried if outcome not in good]
+
+
+def _refusals(outcomes: list[Outcome]) -> list[str]:
+    """How often each reason was given: once per file, whatever the names in it."""
+    reasons = Counter(
+        kind
+        for outcome in outcomes
+        if outcome.result == REFUSED
+        for kind in {_kind(reason) for reason in outcome.reasons}
+    )
+    if not reasons:
+        return []
+    lines = ["| why refused | files |", "|---|---:|"]
+    return [*lines, *(f"| {kind} | {count} |" for kind, count in reasons.most_common()), ""]
+
+
+def _kind(reason: str) -> str:
+    text = reason.split(": ", 1)[-1]
+    return _cell(re.sub(r"0x[0-9a-f]+|\b[0-9]+\b", "N", text))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")[:_WIDTH]
