@@ -13,7 +13,8 @@ from typing import Any
 
 FORMAT = 1
 CORE_NAME = "kpatch"
-BACKENDS = ("kpatch",)
+KPATCH, LIVEPATCH = "kpatch", "livepatch"
+BACKENDS = (KPATCH, LIVEPATCH)
 LEAVE = ("function", "patched_set", "kernel")
 SWITCH = ("function", "thread", "kernel")
 

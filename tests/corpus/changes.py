@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a stable update changes: the kernel of the older version, prepared, and each changed C file as a source patch."""
+"""What a stable update changes: the kernel of the older version, prepared, and each changed C file as a patch."""
 
 from __future__ import annotations
 

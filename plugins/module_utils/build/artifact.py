@@ -12,9 +12,9 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, build_id
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
-    BACKENDS,
     CORE_NAME,
     FORMAT,
+    KPATCH,
     file_sha256,
     module_name,
 )
@@ -42,7 +42,7 @@ def present(shelf: Shelf, digest: str, check_mode: bool) -> Result | None:
     return Result(True, manifest, shelf.directory(digest))
 
 
-def common(name: str, tree: Tree, abi: int, module: Path) -> dict[str, Any]:
+def common(name: str, tree: Tree, abi: int, module: Path, backend: str = KPATCH) -> dict[str, Any]:
     """What the manifests of core module and patch modules have in common."""
     return {
         "format": FORMAT,
@@ -50,7 +50,7 @@ def common(name: str, tree: Tree, abi: int, module: Path) -> dict[str, Any]:
         "name": name,
         "module": module_name(name),
         "file": module.name,
-        "backend": BACKENDS[0],
+        "backend": backend,
         "abi": abi,
         "kernel": {
             "release": tree.release,

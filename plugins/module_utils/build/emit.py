@@ -5,7 +5,8 @@
 
 Symbols of vmlinux that it does not export become `.klp.sym.vmlinux.<name>,<sympos>`, undefined like any other:
 the linker keeps them and finish() turns them into what the module loader expects. A relocation of the core
-module's is taken out, and a global symbol marks its place for the glue.
+module's is taken out, and a global symbol marks its place for the glue; for livepatch it is kept as one against
+`.klp.sym.<module>.<name>,<sympos>`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    VMLINUX,
     EmittedFunction,
     EmittedObject,
     EmittedReloc,
@@ -30,19 +32,19 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.stubs import sh
 
 ALIAS = "__kpatch_new_"
 PLACE = "__kpatch_place_"
-KLP_SYMBOL = ".klp.sym.vmlinux."
+KLP_SYMBOL = ".klp.sym."
 _BREAKPOINT = b"\xcc"
 
 
-def emit(diffs: Iterable[ObjectDiff], out: Path) -> EmittedObject:
+def emit(diffs: Iterable[ObjectDiff], out: Path, livepatch: bool = False) -> EmittedObject:
     """Write the object file *out* of all *diffs*; RefusedError if one of them has refusals, or all do together."""
     diffs = list(diffs)
     refusals = [refusal for diff in diffs for refusal in diff.refusals]
     if refusals:
         raise RefusedError(refusals)
-    emitter = _Emitter([diff.plan for diff in diffs if diff.plan is not None])
+    emitter = _Emitter([diff.plan for diff in diffs if diff.plan is not None], livepatch)
     emitter.work()
-    share_calls(emitter.elf, KLP_SYMBOL)
+    share_calls(emitter.elf, f"{KLP_SYMBOL}{VMLINUX}.")
     for diff in diffs:
         emitter.result.added += diff.added_functions
     write(emitter.elf, out)
@@ -52,8 +54,9 @@ def emit(diffs: Iterable[ObjectDiff], out: Path) -> EmittedObject:
 class _Emitter:
     """One object file being put together."""
 
-    def __init__(self, plans: list[Plan]) -> None:
+    def __init__(self, plans: list[Plan], livepatch: bool) -> None:
         self.plans = plans
+        self.livepatch = livepatch
         self.elf = e.Elf()
         self.result = EmittedObject()
         self._merged: dict[str, e.Section] = {}
@@ -125,7 +128,7 @@ class _Emitter:
         outside = self._outside.get(id(symbol))
         if outside is None:
             whole.relocs.append(e.Reloc(offset, reloc.type, symbol, addend))
-        elif outside.where is Where.CORE:
+        elif outside.where is Where.CORE and not self.livepatch:
             self._place(whole, reloc, offset, outside)
         else:
             found = self._find(plan, symbol, outside)
@@ -144,8 +147,9 @@ class _Emitter:
                 self._refusals.append(Refusal(plan.context.source, outside.name, reason))
         if outside not in self._undefined:
             name = outside.name
-            if outside.where is Where.LIVEPATCH:
-                name = f"{KLP_SYMBOL}{outside.name},{outside.sympos}"
+            if outside.where in (Where.LIVEPATCH, Where.CORE):
+                name = f"{KLP_SYMBOL}{outside.object}.{outside.name},{outside.sympos}"
+                self.result.referenced.add(outside.object)
             made = e.Symbol(name, bind=symbol.bind)
             self._undefined[outside] = made
             self.elf.symbols.append(made)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The last pass over a linked patch module: what only livepatch's loader understands.
 
-Relocations against `.klp.sym.vmlinux.*` move to `.klp.rela.vmlinux.<section>`, and these symbols to the section
+Relocations against `.klp.sym.<object>.*` move to `.klp.rela.<object>.<section>`, and these symbols to the section
 index that the module loader leaves alone (Documentation/livepatch/module-elf-format.rst). It can't be done
 before linking, because ld drops both. The names that only the glue needed vanish.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import ALIAS, KLP_SYMBOL, PLACE
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, ElfError
 
-KLP_RELA = ".klp.rela.vmlinux"
+KLP_RELA = ".klp.rela."
 
 
 def finish(linked: Path, out: Path) -> None:
@@ -33,9 +33,14 @@ def finish(linked: Path, out: Path) -> None:
     write(elf, out)
 
 
-def rela_name(section: str) -> str:
+def rela_name(section: str, patched: str = VMLINUX) -> str:
     """.text → .klp.rela.vmlinux.text, __jump_table → .klp.rela.vmlinux.__jump_table."""
-    return KLP_RELA + (section if section.startswith(".") else "." + section)
+    return KLP_RELA + patched + (section if section.startswith(".") else "." + section)
+
+
+def _object(symbol: e.Symbol) -> str:
+    """.klp.sym.8021q.vlan_group_get_device,0 → 8021q."""
+    return symbol.name[len(KLP_SYMBOL) :].split(".", 1)[0]
 
 
 def _separate(path: Path, section: e.Section) -> None:
@@ -45,7 +50,8 @@ def _separate(path: Path, section: e.Section) -> None:
     if any(not reloc.symbol.undefined for reloc in moved):
         raise ElfError(f"{path}: {section.name}: a livepatch symbol is defined; was it finished before?")
     section.relocs = [reloc for reloc in section.relocs if not reloc.symbol.name.startswith(KLP_SYMBOL)]
-    section.livepatch[rela_name(section.name)] = moved
+    for name in sorted({_object(reloc.symbol) for reloc in moved}):
+        section.livepatch[rela_name(section.name, name)] = [each for each in moved if _object(each.symbol) == name]
 
 
 def _forget(elf: e.Elf) -> None:

@@ -25,6 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 Originals = dict[tuple[str, str], Original]  # by object and function
 
 TABLES = "tables.c.j2"
+LIVEPATCH = "livepatch.c.j2"
 MODULE = "module.c.j2"
 HEADER = "kpatch.h"
 
@@ -39,6 +40,16 @@ def abi(header: str) -> int:
     if match is None:
         raise BuildError(f"{HEADER}: defines no KPATCH_ABI")
     return int(match["abi"])
+
+
+def livepatch(template: str, name: str, emitted: EmittedObject) -> str:
+    """The C of the tables for the kernel's own livepatch."""
+    return _render(
+        template,
+        functions=emitted.functions,
+        objects=_objects(emitted),
+        description=f"kpatch.fleet: {name}",
+    )
 
 
 def tables(
@@ -88,6 +99,7 @@ def _escaped(character: str) -> str:
 def _objects(emitted: EmittedObject) -> list[dict[str, Any]]:
     """One entry per object, vmlinux first."""
     names = {function.object for function in emitted.functions} | {reloc.object for reloc in emitted.relocs}
+    names |= emitted.referenced - {VMLINUX}
     return [
         {
             "module": None if name == VMLINUX else name,

@@ -31,14 +31,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
 _SECTIONED = ("-ffunction-sections", "-fdata-sections")
 _UP_TO_DATE = ("prepare", "prepare0", "archprepare", "scripts", "scripts_basic", "outputmakefile")
 _ERROR_LINES = 3
-_GENERATORS = (
-    ("scripts/asn1_compiler", "scripts/asn1_compiler.c", ("include",)),
-    (
-        "scripts/selinux/genheaders/genheaders",
-        "scripts/selinux/genheaders/genheaders.c",
-        ("include/uapi", "include", "security/selinux/include"),
-    ),
-)
 
 # Kbuild's compiler while it is only asked: what it compiles is nothing. The lists of included files name the source.
 _STAND_IN = """#!/bin/sh
@@ -136,7 +128,6 @@ def units(
     missing = [source for source in built if not _commands_file(tree.objects, _target(source)).is_file()]
     said = ""
     if missing:
-        _make_generators(tree)
         with tempfile.TemporaryDirectory(prefix="kpatch-cc-") as directory:
             stand_in = Path(directory, tree.cc)
             stand_in.write_text(_STAND_IN.format(compiler=tree.tools.which(tree.cc)), encoding="utf-8")
@@ -158,20 +149,6 @@ def units(
         else:
             found += [replace(unit, object=name) for name in built[source]]
     return found, refusals
-
-
-def _make_generators(tree: Tree) -> None:
-    """The programs that some objects' sources are generated with, and that no package of the distribution has."""
-    for program, source, headers in _GENERATORS:
-        made = tree.objects / program
-        if made.exists() or not (tree.source / source).is_file():
-            continue
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent, prefix=".made-") as directory:
-            includes = [f"-I{tree.source / header}" for header in headers]
-            out = Path(directory, "program")
-            tree.tools.run([tree.cc, *includes, "-o", str(out), str(tree.source / source)], cwd=tree.objects)
-            out.replace(made)
 
 
 def _known_unit(tree: Tree, source: str) -> Unit | None:

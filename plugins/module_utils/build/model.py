@@ -175,3 +175,4 @@ class EmittedObject:
     relocs: list[EmittedReloc] = field(default_factory=list)
     added: list[Added] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)  # exported symbols that it uses: ____versions wants them
+    referenced: set[str] = field(default_factory=set)  # objects that .klp.rela sections refer to

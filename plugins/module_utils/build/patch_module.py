@@ -25,12 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import backend as backends
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     btf,
     glue,
     inputs,
     kbuild,
+    layouts,
     overlay,
+    safety,
     source_patch,
     touched,
 )
@@ -63,7 +66,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
+    KPATCH,
     LEAVE,
+    LIVEPATCH,
     SWITCH,
     ManifestError,
     check_name,
@@ -86,6 +91,7 @@ class Request:
     kernel: Identity
     cache: Path
     store: Path
+    backend: str = KPATCH  # or livepatch, or auto
 
     def check(self) -> None:
         """Raise ManifestError or BuildError for what can be known of the request alone."""
@@ -93,7 +99,9 @@ class Request:
             raise ManifestError(f"{CORE_NAME!r} is the core module's name; give the patch another")
         if self.consistency["leave"] not in LEAVE or self.consistency["switch"] not in SWITCH:
             raise BuildError(f"leave has to be one of {LEAVE}, switch one of {SWITCH}")
-        for name in (glue.TABLES, glue.MODULE, glue.HEADER):
+        if self.backend not in backends.CHOICES:
+            raise BuildError(f"backend has to be one of {backends.CHOICES}, not {self.backend!r}")
+        for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER):
             if name not in self.sources:
                 raise BuildError(f"{name} is not among the C of the collection; install the collection again")
 
@@ -150,6 +158,7 @@ def _inputs(request: Request, core: Core) -> dict[str, Any]:
         "source": text_sha256(request.source),
         "sources": inputs.sources_digest(request.sources),
         "consistency": dict(request.consistency),
+        "backend": request.backend,
         "core": core.digest,
     }
 
@@ -164,6 +173,7 @@ class _Build:
         self.digest = digest
         self.scratch = scratch
         self.say = say
+        self.backend, self.why = backends.choose(request.backend, request.consistency, tree.config())
         self.exports = read_symvers(tree.symvers)
         self.tables: dict[str, SymbolTable] = {}
         self._sizes: dict[str, int] | None = None
@@ -177,7 +187,20 @@ class _Build:
         units = self.units(files, texts)
         diffs = self.compare(units, patched)
         module, emitted = self.link(diffs)
-        return self.publish(module, emitted)
+        manifest = self.manifest(module, emitted)
+        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why)
+        return self.publish(manifest, module, told)
+
+    def types(self, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> dict[str, list[str]]:
+        """The types that the patch defines anew, by source file; only where code changed."""
+        sources = {diff.context.source for diff in diffs}
+        return {
+            unit.source: layouts.changed(
+                kbuild.preprocessed(self.tree, unit), kbuild.preprocessed(self.tree, unit, patched)
+            )
+            for unit in (*units.changed, *units.including)
+            if unit.source in sources
+        }
 
     def apply(self, files: list[source_patch.FilePatch]) -> overlay.Texts:
         """The texts of the files with the patch applied."""
@@ -263,17 +286,14 @@ class _Build:
         self.say(f"{self.tree.release}: linking {module}.ko")
         folder = self.scratch / "module"
         folder.mkdir()
-        emitted = emit(diffs, folder / "diff.o")
+        emitted = emit(diffs, folder / "diff.o", self.backend == LIVEPATCH)
         (folder / "Kbuild").write_text(f"obj-m := {module}.o\n{module}-y := tables.o module.o\n", encoding="ascii")
         sources = self.request.sources
         (folder / glue.HEADER).write_text(sources[glue.HEADER], encoding="utf-8")
-        tables = glue.tables(
-            sources[glue.TABLES], self.request.name, emitted, _originals(diffs), self.request.consistency
-        )
-        (folder / "tables.c").write_text(tables, encoding="utf-8")
+        (folder / "tables.c").write_text(self.tables_c(emitted, diffs), encoding="utf-8")
         kbuild.external_objects(self.tree, folder, "tables.o")
         parts = [folder / "diff.o", folder / "tables.o"]
-        known = {**self.exports, **self.core.exports}
+        known = {**self.exports, **(self.core.exports if self.backend == KPATCH else {})}
         code = glue.module(sources[glue.MODULE], self.srcversion, _undefined(parts), known)
         (folder / "module.c").write_text(code, encoding="utf-8")
         kbuild.replay(self.tree, folder, "tables", "module")
@@ -282,15 +302,22 @@ class _Build:
         finish(linked, finished)
         return finished, emitted
 
+    def tables_c(self, emitted: EmittedObject, diffs: list[ObjectDiff]) -> str:
+        """The C of the module's tables."""
+        sources, name = self.request.sources, self.request.name
+        if self.backend == LIVEPATCH:
+            return glue.livepatch(sources[glue.LIVEPATCH], name, emitted)
+        return glue.tables(sources[glue.TABLES], name, emitted, _originals(diffs), self.request.consistency)
+
     @property
     def srcversion(self) -> str:
         """Modpost's is over the C files; ours is over all that the module is made of."""
         return self.digest[:_SRCVERSION_DIGITS].upper()
 
-    def publish(self, module: Path, emitted: EmittedObject) -> Result:
-        """Put the module and its manifest into the store."""
-        manifest = {
-            **common(self.request.name, self.tree, glue.abi(self.request.sources[glue.HEADER]), module),
+    def manifest(self, module: Path, emitted: EmittedObject) -> dict[str, Any]:
+        """What the artifact is."""
+        return {
+            **common(self.request.name, self.tree, glue.abi(self.request.sources[glue.HEADER]), module, self.backend),
             "source_sha256": text_sha256(self.request.source),
             "input_sha256": self.digest,
             "consistency": dict(self.request.consistency),
@@ -301,7 +328,14 @@ class _Build:
             "added": [{"object": entry.object, "name": entry.name, "reason": entry.reason} for entry in emitted.added],
             "srcversion": self.srcversion,
         }
-        return Result(True, manifest, self.request.shelf.publish(manifest, {module.name: module}))
+
+    def publish(self, manifest: dict[str, Any], module: Path, told: safety.Report) -> Result:
+        """Put the module, its manifest and its safety report into the store."""
+        files = {module.name: module}
+        for name, text in safety.files(told).items():
+            files[name] = module.with_name(name)
+            files[name].write_text(text, encoding="utf-8")
+        return Result(True, manifest, self.request.shelf.publish(manifest, files))
 
 
 def _originals(diffs: list[ObjectDiff]) -> glue.Originals:

@@ -1,0 +1,41 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backend a patch module is for: the core module, or the kernel's own livepatch.
+
+Livepatch switches each task once it has left the patched set, and nothing else. A consistency that it can't give is
+refused, never given in part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
+
+AUTO = "auto"
+CHOICES = (KPATCH, LIVEPATCH, AUTO)
+_GIVEN_BY_LIVEPATCH = {"leave": "patched_set", "switch": "thread"}
+
+
+def choose(asked: str, consistency: Mapping[str, str], config: Mapping[str, str]) -> tuple[str, str]:
+    """The backend, and why; BuildError if the one that was *asked* for can't give the *consistency*."""
+    against = _against_livepatch(consistency, config)
+    if asked == LIVEPATCH and against:
+        raise BuildError(f"backend {LIVEPATCH}: {against}; ask for backend {KPATCH}, or for auto")
+    if asked == AUTO and not against:
+        return LIVEPATCH, f"auto: {LIVEPATCH} gives leave patched_set, switch thread, and the kernel has it"
+    if asked == AUTO:
+        return KPATCH, f"auto: {against}"
+    return asked, "it was asked for"
+
+
+def _against_livepatch(consistency: Mapping[str, str], config: Mapping[str, str]) -> str:
+    """Why livepatch is out of the question; empty if it is not."""
+    if config.get("CONFIG_LIVEPATCH") != "y":
+        return "the kernel is built without CONFIG_LIVEPATCH"
+    if dict(consistency) != _GIVEN_BY_LIVEPATCH:
+        wanted = f"leave {consistency['leave']}, switch {consistency['switch']}"
+        return f"livepatch can't give {wanted}, only leave patched_set, switch thread"
+    return ""

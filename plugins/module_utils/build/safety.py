@@ -1,0 +1,121 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The safety report: what a patch module does to the running kernel, why each part is in it, and what to think of.
+
+It is an artifact beside the module, as JSON and as text. It judges what can be seen in code and types; whether new code
+and old data agree in meaning is its reader's to judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import EmittedObject, ObjectDiff
+
+JSON_NAME, TEXT_NAME = "report.json", "report.txt"
+_FORMAT = 1
+Report = dict[str, Any]
+
+
+def report(
+    manifest: Mapping[str, Any],
+    emitted: EmittedObject,
+    diffs: Iterable[ObjectDiff],
+    types: Mapping[str, list[str]],
+    why: str,
+) -> Report:
+    """What is to be said; *types*, by source file, are those that the patch defines anew, *why* is the backend's."""
+    diffs = list(diffs)
+    functions = [{"object": f.object, "name": f.name, "reason": f.reason} for f in emitted.functions]
+    data = [{"object": a.object, "name": a.name, "reason": a.reason} for diff in diffs for a in diff.added_data]
+    risks = _risks(diffs, types)
+    return {
+        "format": _FORMAT,
+        "name": manifest["name"],
+        "kernel": manifest["kernel"]["release"],
+        "backend": {"name": manifest["backend"], "reason": why},
+        "consistency": {**manifest["consistency"], "suffices": _suffices(functions, risks)},
+        "replaced": functions,
+        "added": [{"object": a.object, "name": a.name, "reason": a.reason} for a in emitted.added],
+        "data": data,
+        "removed": sorted({name for diff in diffs for name in diff.removed}),
+        "risks": risks,
+    }
+
+
+def files(found: Report) -> dict[str, str]:
+    """The report's files, by name."""
+    return {JSON_NAME: json.dumps(found, indent=2, sort_keys=True) + "\n", TEXT_NAME: text(found)}
+
+
+def text(found: Report) -> str:
+    """The report for its reader."""
+    lines = [f"{found['name']} for kernel {found['kernel']}", ""]
+    lines += [f"Backend {found['backend']['name']}: {found['backend']['reason']}."]
+    consistency = found["consistency"]
+    lines += [f"Switches with leave {consistency['leave']}, switch {consistency['switch']}."]
+    lines += [f"What suffices: {consistency['suffices']}", ""]
+    for key, title in _TITLES.items():
+        if found[key]:
+            lines += [title, *(f"  {_line(entry)}" for entry in found[key]), ""]
+    if not found["risks"]:
+        lines += ["No risk was found in code and types.", ""]
+    return "\n".join(lines)
+
+
+_TITLES = {
+    "replaced": "Functions that are replaced:",
+    "added": "Functions that come along:",
+    "data": "Data that comes along:",
+    "removed": "Functions that the patched source has no more; they stay in the kernel:",
+    "risks": "Risks:",
+}
+
+
+def _line(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    if "risk" in entry:
+        return f"{entry['where']}: {entry['risk']}"
+    return f"{entry['object']}: {entry['name']}: {entry['reason']}"
+
+
+def _risks(diffs: list[ObjectDiff], types: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    sources: dict[str, list[str]] = {}
+    for source, names in types.items():
+        for name in names:
+            sources.setdefault(name, []).append(source)
+    found = [{"where": name, "kind": "type", "risk": _TYPE.format(count=len(where))} for name, where in sources.items()]
+    for diff in diffs:
+        found += [{"where": note.name, "kind": "note", "risk": note.reason} for note in diff.notes]
+        found += [
+            {"where": added.name, "kind": "data", "risk": _DATA}
+            for added in diff.added_data
+            if "static" in added.reason or "new" in added.reason
+        ]
+    return sorted(found, key=lambda risk: (risk["kind"], risk["where"]))
+
+
+_TYPE = (
+    "the patch defines this type anew ({count} files see it): what the kernel has allocated already has the old "
+    "layout, and code that is not replaced goes on using that; use a shadow variable for a new member"
+)
+_DATA = "it begins as initialised when the module is loaded, and is gone when it is unloaded"
+
+
+def _suffices(functions: list[Any], risks: list[dict[str, str]]) -> str:
+    """The weakest consistency under which old and new code never meet in a way that types show."""
+    if any(risk["kind"] == "type" for risk in risks):
+        return (
+            "leave kernel, switch kernel, and only with shadow variables: a type changes, so old and new code must not "
+            "handle the same object."
+        )
+    if len(functions) > 1:
+        return (
+            "leave patched_set, switch thread: several functions change, and one of them may rely on another; no type "
+            "changes, so threads may differ for a while."
+        )
+    return "leave function, switch function: a single function changes, and no type does."
