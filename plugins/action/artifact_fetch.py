@@ -17,6 +17,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as ma
 
 Result = dict[str, Any]
 
+# What lies beside a patch module for people and programs to read.
+REPORTS = ("report.json", "report.txt")
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Nothing is fetched if the artifact is there, as it is where the builder is the controller."""
@@ -54,6 +57,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             (temporary / manifest["file"]).write_bytes(self._read(f"{source}/{manifest['file']}"))
             manifests.check_file(manifest, temporary / manifest["file"])
             (temporary / "manifest.json").write_text(manifests.dump(manifest), encoding="utf-8")
+            for name in REPORTS if manifest["kind"] == "patch" else ():
+                (temporary / name).write_bytes(self._read(f"{source}/{name}"))
             temporary.chmod(0o755)
             shutil.rmtree(target, ignore_errors=True)
             temporary.replace(target)

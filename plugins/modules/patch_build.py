@@ -17,6 +17,8 @@ description:
     as the kernel's own build compiles them, with and without the patch, and compared by function.
   - What can't be patched is refused, with file, function and reason.
   - Builds nothing if the store has an artifact of the same inputs.
+  - Beside the artifact lies its safety report, C(report.txt) and C(report.json), which says what it changes, why each
+    function is in it, which risks were found, and which consistency suffices.
   - The core module for that kernel has to be in the store already, see M(kpatch.fleet.core_build).
 options:
   name:
@@ -47,6 +49,15 @@ options:
     type: str
     choices: [function, thread, kernel]
     default: kernel
+  backend:
+    description:
+      - What the patch module is for, the core module (V(kpatch)) or the kernel's own livepatch (V(livepatch)), which
+        gives O(leave=patched_set) with O(switch=thread) and nothing else.
+      - V(auto) takes livepatch where it gives what O(leave) and O(switch) ask for and the kernel has it, and the core
+        module otherwise; the safety report says which, and why.
+    type: str
+    choices: [kpatch, livepatch, auto]
+    default: kpatch
   kernel:
     description:
       - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
@@ -164,6 +175,7 @@ def main() -> None:
             kernel=Identity.of(options["kernel"]),
             cache=Path(options["cache"]),
             store=Path(options["store"]),
+            backend=options["backend"],
         )
 
     perform(module, lambda say: patch_module.build(request(), module.check_mode, say))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
+    BACKENDS,
     CORE_NAME,
     LEAVE,
     SWITCH,
@@ -60,8 +61,10 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
     if not patch.get("source") or not source.is_file():
         raise FleetError(f"patch {patch['name']!r}: its source {patch.get('source')!r} is not a file on the controller")
     chosen = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
-    for axis, words in (("leave", LEAVE), ("switch", SWITCH)):
-        if chosen[axis] not in words:
+    if "backend" in patch:
+        chosen["backend"] = patch["backend"]
+    for axis, words in (("leave", LEAVE), ("switch", SWITCH), ("backend", (*BACKENDS, "auto"))):
+        if axis in chosen and chosen[axis] not in words:
             raise FleetError(
                 f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}"
             )

@@ -36,11 +36,11 @@ class Builder:
         sources = read_sources(KMOD / "core")
         return core_module.build(core_module.Request(sources, self.kernel, self.cache, self.store), False, print)
 
-    def patch(self, name: str, diff: str, switch: str = "kernel") -> Result:
+    def patch(self, name: str, diff: str, switch: str = "kernel", backend: str = "kpatch") -> Result:
         """A patch module."""
         sources = {**read_sources(KMOD / "patch"), "kpatch.h": (KMOD / "core/kpatch.h").read_text(encoding="utf-8")}
         consistency = {"leave": "patched_set", "switch": switch}
-        request = patch_module.Request(name, diff, consistency, sources, self.kernel, self.cache, self.store)
+        request = patch_module.Request(name, diff, consistency, sources, self.kernel, self.cache, self.store, backend)
         return patch_module.build(request, False, print)
 
     def diff(self, file: str, old: str, new: str) -> str:

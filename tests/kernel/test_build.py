@@ -89,6 +89,63 @@ def test_code_with_a_runtime_constant_knows_its_value(host: Host, core: Builder)
     assert host.run(ERRNO).strip() == "Bad address"
 
 
+def livepatched(host: Host, module: str) -> None:
+    """Wait until livepatch has switched the last task."""
+    host.run(
+        f"for i in $(seq 150); do grep -q 0 /sys/kernel/livepatch/{module}/transition && exit; sleep 0.2; done; exit 1"
+    )
+
+
+def unlivepatch(host: Host, module: str) -> None:
+    host.run(f"echo 0 > /sys/kernel/livepatch/{module}/enabled")
+    host.run(f"for i in $(seq 150); do [ -e /sys/kernel/livepatch/{module} ] || exit 0; sleep 0.2; done; exit 1")
+    host.unload(module)
+
+
+def test_livepatch_does_what_the_core_module_does(host: Host, core: Builder) -> None:
+    result = core.patch("demo-meminfo", demo("demo-meminfo"), "thread", "auto")
+    assert result.manifest is not None
+    assert result.path is not None
+    assert result.manifest["backend"] == "livepatch"
+    host.send(result.path.glob("*.ko"))
+    host.load("kpatch_demo_meminfo")
+    livepatched(host, "kpatch_demo_meminfo")
+    assert "KpatchDemo" in host.read("/proc/meminfo")
+    unlivepatch(host, "kpatch_demo_meminfo")
+    assert "KpatchDemo" not in host.read("/proc/meminfo")
+
+
+def test_livepatch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
+    result = core.patch("demo-vlan", demo("demo-vlan"), "thread", "livepatch")
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    host.run("rmmod 8021q 2> /dev/null; :")
+    host.load("kpatch_demo_vlan")
+    livepatched(host, "kpatch_demo_vlan")
+    host.run("modprobe 8021q")
+    assert "(KpatchDemo)" in host.read("/proc/net/vlan/config")
+    unlivepatch(host, "kpatch_demo_vlan")
+    host.run("rmmod 8021q")
+
+
+def test_a_header_change_and_a_new_file(host: Host, core: Builder) -> None:
+    header = core.diff("fs/proc/internal.h", "struct mempolicy;\n", "struct mempolicy;\nint kpatch_answer(void);\n")
+    user = core.diff(MEMINFO, "\tsi_meminfo(&i);\n", "\tsi_meminfo(&i);\n\ti.totalram = kpatch_answer();\n")
+    new = (
+        "--- /dev/null\n+++ b/fs/proc/kpatch_new.c\n@@ -0,0 +1,6 @@\n+#include <linux/types.h>\n"
+        '+#include "internal.h"\n+int kpatch_answer(void)\n+{\n+\treturn 42;\n+}\n'
+    )
+    result = core.patch("new-file", header + user + new)
+    assert result.manifest is not None
+    assert result.path is not None
+    assert [function["name"] for function in result.manifest["functions"]] == ["meminfo_proc_show"]
+    host.send(result.path.glob("*.ko"))
+    host.load("kpatch_new_file")
+    assert f"MemTotal: {42 * 4:14} kB" in host.read("/proc/meminfo")
+    assert host.set("kpatch_new_file", 0)
+    host.unload("kpatch_new_file")
+
+
 def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tmp_path: Path) -> None:
     first = core.patch("demo-meminfo", demo("demo-meminfo"))
     assert not core.patch("demo-meminfo", demo("demo-meminfo")).changed

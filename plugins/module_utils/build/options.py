@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.backend import CHOICES
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LEAVE, SWITCH, ManifestError
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LEAVE, SWITCH, ManifestError
 
 COMMON: dict[str, Any] = {
     "kernel": {
@@ -34,6 +35,7 @@ PATCH: dict[str, Any] = {
     "source_text": {"type": "str"},
     "leave": {"type": "str", "choices": list(LEAVE), "default": "patched_set"},
     "switch": {"type": "str", "choices": list(SWITCH), "default": "kernel"},
+    "backend": {"type": "str", "choices": list(CHOICES), "default": KPATCH},
     **COMMON,
 }
 

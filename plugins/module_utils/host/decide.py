@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH
 
 Host = dict[str, Any]
 Manifest = dict[str, Any]
@@ -147,8 +147,9 @@ def _to_absent(host: Host, module: str) -> list[str]:
 
 
 def _refuse_core_in_use(host: Host, module: str) -> None:
-    if module == CORE_NAME and host["patches"]:
-        names = ", ".join(patch["module"] for patch in host["patches"])
+    users = [patch["module"] for patch in host["patches"] if patch.get("backend") != LIVEPATCH]
+    if module == CORE_NAME and users:
+        names = ", ".join(users)
         raise HostError(
             "core-in-use",
             f"the core module can't be unloaded while patches are registered with it: {names}; "

@@ -59,6 +59,7 @@ def read_kernel(root: Path) -> dict[str, Any]:
         "taint": taint(read_int(sysctl / "tainted") or 0),
         "lockdown": lockdown(read_text(root / "sys/kernel/security/lockdown")),
         "signatures_enforced": read_flag(root / "sys/module/module/parameters/sig_enforce"),
+        "livepatch": (root / "sys/kernel/livepatch").is_dir(),
         "modules_disabled": read_flag(sysctl / "modules_disabled"),
     }
 

@@ -15,18 +15,20 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import (
     subdirectories,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import (
+    holders,
     loaded_with_prefix,
     read_module,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, KPATCH, LIVEPATCH
 
 CORE_DIRECTORY = "sys/kernel/kpatch"
 _LIVEPATCH_DIRECTORY = "sys/kernel/livepatch"
+_GIVEN_BY_LIVEPATCH = {"leave": "patched_set", "switch": "thread"}
 
 
-def patch_directory(root: Path, module: str) -> Path:
-    """Where the core module shows the patch module *module* once it is registered."""
-    return root / CORE_DIRECTORY / "patches" / module
+def patch_directory(root: Path, module: str, backend: str = KPATCH) -> Path:
+    """Where the core module, or livepatch, shows the patch module *module* once it is registered."""
+    return root / _LIVEPATCH_DIRECTORY / module if backend == LIVEPATCH else root / CORE_DIRECTORY / "patches" / module
 
 
 def read_core(root: Path) -> dict[str, Any] | None:
@@ -57,21 +59,34 @@ def read_patch(root: Path, name: str) -> dict[str, Any] | None:
     module = read_module(root, name)
     if module is None:
         return None
-    path = patch_directory(root, name)
+    backend = _backend(root, name)
+    path = patch_directory(root, name, backend)
     return {
         **module,
-        "backend": "kpatch",
+        "backend": backend,
         "registered": path.is_dir(),
         "enabled": read_flag(path / "enabled"),
         "transition": read_flag(path / "transition"),
-        "consistency": _consistency(read_text(path / "consistency") or ""),
+        "consistency": _GIVEN_BY_LIVEPATCH
+        if backend == LIVEPATCH
+        else _consistency(read_text(path / "consistency") or ""),
         "window_ns": read_int(path / "window_ns"),
         "objects": _read_objects(path),
     }
 
 
+def _backend(root: Path, name: str) -> str:
+    """What the patch module *name* is for: those of the core module use it. One of livepatch's that was disabled is
+    shown nowhere any more.
+    """
+    if (root / _LIVEPATCH_DIRECTORY / name).is_dir():
+        return LIVEPATCH
+    known = patch_directory(root, name).is_dir() or name in holders(root, CORE_NAME)
+    return KPATCH if known or not (root / _LIVEPATCH_DIRECTORY).is_dir() else LIVEPATCH
+
+
 def read_livepatches(root: Path) -> list[dict[str, Any]]:
-    """The patches of the kernel's own livepatch, by name."""
+    """The patches of the kernel's own livepatch that are not ours, by name."""
     directory = root / _LIVEPATCH_DIRECTORY
     return [
         {
@@ -81,6 +96,7 @@ def read_livepatches(root: Path) -> list[dict[str, Any]]:
             "objects": _read_objects(directory / name),
         }
         for name in subdirectories(directory)
+        if not name.startswith(CORE_NAME + "_")
     ]
 
 

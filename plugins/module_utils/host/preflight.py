@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.elf import ElfError, is_signed, modinfo
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LIVEPATCH
 
 Host = dict[str, Any]
 Manifest = dict[str, Any]
@@ -25,6 +26,7 @@ def check_host(host: Host, manifest: Manifest, image: bytes | None) -> None:
         check_signature(host["kernel"], manifest["module"], is_signed(image))
     check_loading_allowed(host["kernel"], manifest["module"])
     check_foreign(host["livepatches"], manifest)
+    check_livepatch(host["kernel"], manifest)
 
 
 def check_kernel(kernel: dict[str, Any], manifest: Manifest) -> None:
@@ -82,7 +84,7 @@ def check_loading_allowed(kernel: dict[str, Any], module: str) -> None:
 
 def check_core(host: Host, manifest: Manifest) -> None:
     """A patch needs the core module, with the interface that it was compiled for."""
-    if manifest["kind"] == "core":
+    if manifest["kind"] == "core" or manifest["backend"] == LIVEPATCH:
         return
     core = host["core"]
     if core is None:
@@ -95,6 +97,16 @@ def check_core(host: Host, manifest: Manifest) -> None:
             "core-mismatch",
             f"{manifest['module']} needs a core module with ABI {manifest['abi']}, the loaded one has {core['abi']}; "
             "build both from one release of the collection",
+        )
+
+
+def check_livepatch(kernel: dict[str, Any], manifest: Manifest) -> None:
+    """A patch for the kernel's own livepatch needs a kernel that has it."""
+    if manifest["backend"] == LIVEPATCH and not kernel.get("livepatch", True):
+        raise HostError(
+            "wrong-kernel",
+            f"{manifest['module']} was built for livepatch, which the running kernel does not have "
+            "(/sys/kernel/livepatch); build it with backend kpatch",
         )
 
 

@@ -25,6 +25,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging, read_checked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.stuck import stuck_tasks
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -148,10 +150,21 @@ class Transition:
         deadline = time.monotonic() + self.timeout
         while self.look()["transition"]:
             if time.monotonic() >= deadline:
-                refusal = read_refusal(self.root) or "the kernel doesn't say who is in the way"
-                message = f"{self.module} is still in transition after {self.timeout:g} s: {refusal}"
+                message = f"{self.module} is still in transition after {self.timeout:g} s: {self._in_the_way()}"
                 raise HostError("stalled", message)
             time.sleep(_FIRST_PAUSE)
+
+    def _backend(self) -> str:
+        found = decide.find(self.host, self.module)
+        return str(found["backend"]) if found and "backend" in found else KPATCH
+
+    def _in_the_way(self) -> str:
+        found = decide.find(self.host, self.module)
+        if found and self._backend() == LIVEPATCH:
+            said = stuck_tasks(self.root, bool(found["enabled"]))
+        else:
+            said = read_refusal(self.root)
+        return said or "the kernel doesn't say who is in the way"
 
     def _load(self, handle: int) -> None:
         earlier = read_refusal(self.root)
@@ -180,7 +193,7 @@ class Transition:
 
     def _switch(self, on: bool) -> None:
         def write() -> None:
-            path = patch_directory(self.root, self.module) / "enabled"
+            path = patch_directory(self.root, self.module, self._backend()) / "enabled"
             try:
                 _write(path, b"1" if on else b"0")
             except OSError as error:
@@ -194,7 +207,7 @@ class Transition:
 
     def _explain_switch(self, on: bool, path: Path, error: OSError) -> HostError:
         verb = "enabled" if on else "disabled"
-        refusal = read_refusal(self.root)
+        refusal = read_refusal(self.root) if self._backend() == KPATCH else ""
         said = refusal or f"{self.module} can't be {verb}: {error.strerror}"
         if error.errno == errno.EBUSY:
             return HostError(busy_reason(refusal), said)

@@ -1,0 +1,87 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend and the safety report. If this breaks, a patch switches in another way than asked for, or a changed type
+goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import backend, layouts, safety
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    Added,
+    BuildError,
+    EmittedFunction,
+    EmittedObject,
+    ObjectContext,
+    ObjectDiff,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable
+
+THREAD = {"leave": "patched_set", "switch": "thread"}
+KERNEL = {"leave": "patched_set", "switch": "kernel"}
+CONFIG = {"CONFIG_LIVEPATCH": "y"}
+MANIFEST = {"name": "some", "kernel": {"release": "6.1.0"}, "backend": "kpatch", "consistency": KERNEL}
+
+
+@pytest.mark.parametrize(
+    ("asked", "consistency", "config", "chosen", "why"),
+    [
+        ("auto", THREAD, CONFIG, "livepatch", "the kernel has it"),
+        ("auto", KERNEL, CONFIG, "kpatch", "can't give leave patched_set, switch kernel"),
+        ("auto", THREAD, {}, "kpatch", "without CONFIG_LIVEPATCH"),
+        ("kpatch", THREAD, CONFIG, "kpatch", "asked for"),
+        ("livepatch", THREAD, CONFIG, "livepatch", "asked for"),
+    ],
+)
+def test_backend(asked: str, consistency: dict[str, str], config: dict[str, str], chosen: str, why: str) -> None:
+    found = backend.choose(asked, consistency, config)
+    assert found[0] == chosen
+    assert why in found[1]
+
+
+@pytest.mark.parametrize(("consistency", "config"), [(KERNEL, CONFIG), (THREAD, {})])
+def test_livepatch_never_gives_less_than_asked_for(consistency: dict[str, str], config: dict[str, str]) -> None:
+    with pytest.raises(BuildError, match="ask for backend kpatch"):
+        backend.choose("livepatch", consistency, config)
+
+
+def test_types_are_compared_by_their_members() -> None:
+    before = "struct a { int x; struct { int y; } in; }; enum e { A, B }; struct b { int z; };"
+    after = "struct a {\n int x;\n struct { long y; } in; }; enum e { A, C, B }; struct b {  int  z; };\nstruct c { };"
+    assert layouts.changed(before, after) == ["enum e", "struct a"]
+    assert layouts.changed(before, before) == []
+    assert layouts.definitions("struct cut { int x;") == {"struct cut": "int x;"}
+
+
+def diff_of(*data: Added) -> ObjectDiff:
+    context = ObjectContext("fs/some.c", "vmlinux", {}, SymbolTable([]), SymbolTable([]))
+    return ObjectDiff(context, added_data=list(data), removed=["gone"])
+
+
+def functions(count: int) -> EmittedObject:
+    return EmittedObject(
+        [EmittedFunction("vmlinux", f"f{n}", 0, f"alias{n}", "its code changed") for n in range(count)]
+    )
+
+
+def test_report_says_what_why_and_what_to_think_of() -> None:
+    diff = diff_of(Added("vmlinux", "counter", "new static data"))
+    found = safety.report(MANIFEST, functions(2), [diff], {"fs/some.c": ["struct a"]}, "it was asked for")
+    assert [entry["name"] for entry in found["replaced"]] == ["f0", "f1"]
+    assert {risk["kind"] for risk in found["risks"]} == {"data", "type"}
+    assert "leave kernel, switch kernel" in found["consistency"]["suffices"]
+    files = safety.files(found)
+    assert json.loads(files["report.json"]) == found
+    for words in ("f1: its code changed", "struct a", "gone", "Switches with leave patched_set, switch kernel"):
+        assert words in files["report.txt"]
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "leave function"), (2, "leave patched_set, switch thread")])
+def test_what_suffices_without_changed_types(count: int, words: str) -> None:
+    found = safety.report(MANIFEST, functions(count), [diff_of()], {}, "")
+    assert found["consistency"]["suffices"].startswith(words)
+    assert "No risk was found" in safety.text(found)
