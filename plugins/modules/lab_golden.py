@@ -24,9 +24,14 @@ options:
     type: path
     required: true
   kernel:
-    description: Series of the kernel to boot; the image must have it.
+    description: Series of the kernel to boot; the image must have it, unless there is a O(vmlinuz).
     type: str
     required: true
+  vmlinuz:
+    description:
+      - A kernel (bzImage) to boot instead of one of the image's. O(kernel) is then just a name for it.
+      - It must have built in virtio's PCI, block and network drivers and ext4, since there is no initial file system.
+    type: path
   append:
     description: What to append to the kernel's command line.
     type: str
@@ -92,6 +97,7 @@ def main() -> None:
             "cache": {"type": "path", "required": True},
             "image": {"type": "path", "required": True},
             "kernel": {"type": "str", "required": True},
+            "vmlinuz": {"type": "path"},
             "append": {"type": "str", "default": ""},
             "memory": {"type": "int", "default": 384},
             "cpus": {"type": "int", "default": 1},
@@ -100,13 +106,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     asked = module.params
-    wanted = golden.Wanted(asked["kernel"], asked["append"], asked["accel"], asked["memory"], asked["cpus"])
+    vmlinuz = Path(asked["vmlinuz"]) if asked["vmlinuz"] else None
+    wanted = golden.Wanted(asked["kernel"], asked["append"], asked["accel"], asked["memory"], asked["cpus"], vmlinuz)
     try:
         image = open_image(Path(asked["image"]))
         saved, changed = golden.ensure(Path(asked["cache"]), image, wanted, build=not module.check_mode)
     except LabError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, path=str(saved.path), release=image.kernel(wanted.series).release)
+    module.exit_json(changed=changed, path=str(saved.path), release=saved.release)
 
 
 if __name__ == "__main__":

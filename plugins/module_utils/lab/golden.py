@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab import guest, machine, process
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab import guest, machine, own_kernel, process
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import (
     LabError,
     digest,
@@ -37,13 +37,17 @@ _MEMORY, _RECORD = "memory.state", "state.json"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which VM to save: the kernel's series, what is appended to its command line, and the hardware."""
+    """Which VM to save: the kernel's series, what is appended to its command line, and the hardware.
+
+    With *vmlinuz* that file is booted instead of a kernel of the image; the series is then just a name for it.
+    """
 
     series: str
     append: str
     accel: str
     memory: int
     cpus: int
+    vmlinuz: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ class Golden:
     series: str
     append: str
     machine: Machine
+    vmlinuz: Path | None = None
+
+    def boot(self) -> Boot:
+        """What QEMU was given to boot."""
+        if self.vmlinuz:
+            return own_kernel.boot(self.vmlinuz, self.append)
+        return open_image(self.image).boot(self.series, self.append)
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` says in it."""
+        if self.vmlinuz:
+            return own_kernel.release(self.vmlinuz)
+        return open_image(self.image).kernel(self.series).release
 
     @property
     def disk(self) -> Path:
@@ -74,21 +92,27 @@ def ensure(cache: Path, image: Image, wanted: Wanted, build: bool = True) -> tup
 
     With *build* false (check mode) nothing is made.
     """
-    release = image.kernel(wanted.series).release
-    boot = image.boot(wanted.series, wanted.append)
-    hardware = Machine(machine.choose_accel(wanted.accel, boot, cache), wanted.memory, wanted.cpus)
-    inputs = [_RECIPE, str(image.path), wanted.append, hardware.arguments(), machine.qemu_version()]
-    path = cache / "states" / f"{release}-{digest(inputs)}"
-    golden = Golden(path, image.path, wanted.series, wanted.append, hardware)
+    golden = _place(cache, image, wanted)
     if golden.is_made:
         return golden, False
     if build:
-        with locked(cache / "states" / f".{path.name}.lock"):
+        with locked(cache / "states" / f".{golden.path.name}.lock"):
             # A second run waited at the lock while the first one made it.
             if golden.is_made:
                 return golden, False
-            _make(golden, boot, Access(machine.free_port(), image.key, image.known_hosts))
+            _make(golden, golden.boot(), Access(machine.free_port(), image.key, image.known_hosts))
     return golden, True
+
+
+def _place(cache: Path, image: Image, wanted: Wanted) -> Golden:
+    """The saved VM that would be, under the name that says what it is made of."""
+    golden = Golden(Path(), image.path, wanted.series, wanted.append, Machine("", 0, 0), wanted.vmlinuz)
+    accel = machine.choose_accel(wanted.accel, golden.boot(), cache)
+    hardware = Machine(accel, wanted.memory, wanted.cpus)
+    inputs = [_RECIPE, str(image.path), wanted.append, hardware.arguments(), machine.qemu_version()]
+    if wanted.vmlinuz:
+        inputs.append(own_kernel.fingerprint(wanted.vmlinuz))
+    return replace(golden, path=cache / "states" / f"{golden.release}-{digest(inputs)}", machine=hardware)
 
 
 def open_golden(path: Path) -> Golden:
@@ -97,7 +121,8 @@ def open_golden(path: Path) -> Golden:
     if record is None:
         raise LabError(f"{path} is not a saved lab VM; make it with kpatch.fleet.lab_golden")
     hardware = Machine(**record["machine"])
-    return Golden(path, Path(record["image"]), record["series"], record["append"], hardware)
+    vmlinuz = Path(record["vmlinuz"]) if record.get("vmlinuz") else None
+    return Golden(path, Path(record["image"]), record["series"], record["append"], hardware, vmlinuz)
 
 
 def _make(golden: Golden, boot: Boot, access: Access) -> None:
@@ -112,7 +137,8 @@ def _make(golden: Golden, boot: Boot, access: Access) -> None:
             if serial.exists():
                 serial.replace(log)
             raise LabError(f"the golden VM for kernel {golden.series}: {error}; its console is in {log}") from error
-        record = {**asdict(golden), "path": None, "image": str(golden.image)}
+        vmlinuz = str(golden.vmlinuz) if golden.vmlinuz else None
+        record = {**asdict(golden), "path": None, "image": str(golden.image), "vmlinuz": vmlinuz}
         write_whole(work / _RECORD, json.dumps(record) + "\n")
 
 

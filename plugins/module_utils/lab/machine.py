@@ -70,14 +70,15 @@ class Boot:
     """What QEMU boots directly."""
 
     vmlinuz: Path
-    initrd: Path
+    initrd: Path | None
     append: str = ""
 
     def arguments(self) -> list[str]:
         """The QEMU arguments for it."""
         line = ["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", *clock_arguments(_cpuinfo())]
         line += [self.append] if self.append else []
-        return ["-kernel", str(self.vmlinuz), "-initrd", str(self.initrd), "-append", " ".join(line)]
+        initrd = ["-initrd", str(self.initrd)] if self.initrd else []
+        return ["-kernel", str(self.vmlinuz), *initrd, "-append", " ".join(line)]
 
 
 def clock_arguments(cpuinfo: str) -> list[str]:

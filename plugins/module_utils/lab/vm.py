@@ -159,7 +159,7 @@ def _make(directory: Path, spec: Spec) -> int:
 
 def _launch(directory: Path, spec: Spec, source: golden.Golden) -> int:
     """Start QEMU on a port of its own; return the port."""
-    boot = open_image(source.image).boot(source.series, source.append)
+    boot = source.boot()
     for _attempt in range(_PORT_TRIES):
         port = machine.free_port()
         try:
