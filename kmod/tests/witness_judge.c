@@ -89,8 +89,11 @@ EXPORT_SYMBOL_GPL(witness_leave);
 /* Inside the functions: so that switches meet somebody there. */
 void witness_pause(const struct witness_visitor *visitor)
 {
+	unsigned int i;
+
 	if (visitor->pauses & WITNESS_SPIN)
-		udelay(100);
+		for (i = 0; i < 1000; i++)
+			cpu_relax();
 	if (visitor->pauses & WITNESS_SLEEP)
 		usleep_range(500, 2000);
 }
