@@ -38,6 +38,9 @@ witness: ## each consistency model under fire: what it promises, what it breaks 
 cycles: ## a patch loaded, enabled, disabled and unloaded 1,000 times under load (CYCLES=1000)
 	@SERIES='$(SERIES)' scripts/cycles
 
+debug-kernel-tests: ## the kernel tests in a kernel with KASAN, lockdep, kmemleak (its build takes a quarter of an hour)
+	@scripts/debug-kernel-tests
+
 kernel-tests: ## the core module in booted kernels (SERIES=5.10,6.1,6.12,6.12-deb13,7.2)
 	@SERIES='$(SERIES)' scripts/kernel-tests
 

@@ -63,6 +63,21 @@ class Builder:
         return built
 
 
+class DebugBuilder(Builder):
+    """Compiles the modules for the debug kernel in *directory*, which is no package's; it builds no patches."""
+
+    def __init__(self, directory: Path) -> None:
+        self.objects = directory / "objects"
+
+    def modules(self, scratch: Path) -> list[Path]:
+        """The modules of kmod/core and kmod/tests, compiled in *scratch*."""
+        for part in ("core", "tests"):
+            shutil.copytree(KMOD / part, scratch / part)
+            symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers" if part == "tests" else ""
+            run(["make", "-s", "-C", self.objects, f"M={scratch / part}", symbols, "modules"])
+        return [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko")]
+
+
 def identify(host: Host) -> Identity:
     """The kernel that runs on *host*."""
     release, version = host.run("uname -r; uname -v").splitlines()

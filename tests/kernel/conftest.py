@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builder import Builder, identify
+from builder import Builder, DebugBuilder, identify
 from host import Host
 
 SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
@@ -21,14 +21,25 @@ CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.flee
 # Two runs at once need two labs.
 LAB = os.environ.get("KPATCH_LAB", "kernel-tests")
 CPUS = int(os.environ.get("CPUS", "1"))
+MEMORY = int(os.environ.get("MEMORY", "384"))
+# scripts/debug-kernel says where; SERIES then names it.
+DEBUG = os.environ.get("KPATCH_DEBUG_KERNEL")
+ROLE = Path(__file__).parents[2] / "roles/lab"
 
 
 def _lab(state: str) -> None:
     hosts = [{"name": _machine(series), "kernel": series} for series in SERIES]
-    variables = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "lab_cpus": CPUS, "kpatch_cache": str(CACHE)}
+    lab = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "lab_kernels": _kernels()}
+    variables = {**lab, "lab_cpus": CPUS, "lab_memory": MEMORY, "kpatch_cache": str(CACHE)}
     command = ["ansible-playbook", "-i", "localhost,", "kpatch.fleet.lab", "-e", json.dumps(variables)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _kernels() -> dict[str, dict[str, str]]:
+    """Those that the lab knows, and the debug kernel under the name debug."""
+    known = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))["lab_kernels"]
+    return {**known, **({"debug": {"suite": "bookworm", "vmlinuz": f"{DEBUG}/vmlinuz"}} if DEBUG else {})}
 
 
 def _machine(series: str) -> str:
@@ -60,15 +71,18 @@ def booted(
 @pytest.fixture(scope="session")
 def builder(booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """The builder for that kernel, with an empty store."""
+    if DEBUG:
+        return DebugBuilder(Path(DEBUG))
     return Builder(identify(booted), CACHE, tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="session")
-def machine(booted: Host, builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def machine(booted: Host, builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The booted kernel, with the modules that were compiled for it."""
     booted.send(builder.modules(tmp_path_factory.mktemp("kmod")))
     booted.complaints()
-    return booted
+    yield booted
+    assert booted.lost_memory() == ""
 
 
 @pytest.fixture

@@ -34,7 +34,19 @@ done 2> /dev/null
 """
 
 # What the kernel says when something broke.
-_COMPLAINTS = r"BUG:|WARNING:|Oops|general protection|unable to handle|Call Trace|kobject: |refcount_t|sysfs: cannot"
+_COMPLAINTS = (
+    r"BUG:|WARNING:|UBSAN:|ODEBUG:|Oops|general protection|unable to handle|Call Trace"
+    r"|kobject: |refcount_t|sysfs: cannot"
+)
+
+# The first scan finds what was only under way; nothing where the kernel has no kmemleak.
+_LOST = """
+cd /sys/kernel/debug 2> /dev/null || exit 0
+[ -e kmemleak ] || mount -t debugfs none . 2> /dev/null
+[ -e kmemleak ] || exit 0
+for scan in 1 2; do echo scan > kmemleak; sleep 6; done
+cat kmemleak
+"""
 
 
 class Host:
@@ -80,6 +92,10 @@ class Host:
         return self.run(
             f"dmesg --read-clear > {_DIRECTORY}/log; grep -E {shlex.quote(_COMPLAINTS)} {_DIRECTORY}/log; :"
         )
+
+    def lost_memory(self) -> str:
+        """What kmemleak finds that nobody can free any more."""
+        return self.run(_LOST, timeout=900)
 
     def load(self, module: str, *parameters: str) -> None:
         """Load a module; it must not be refused."""
