@@ -5,6 +5,7 @@
 
 #include <linux/compiler.h>
 
+#include "faults.h"
 #include "patch.h"
 
 struct module;
@@ -13,6 +14,7 @@ struct module;
 int kpatch_set_enabled(struct live_patch *lpatch, bool enable);
 
 /* check.c */
+#define KPATCH_MAX_CHECKSUM 128
 int kpatch_check_patch(const struct kpatch_patch *patch);
 
 /* enable.c */
@@ -55,6 +57,7 @@ bool kpatch_on_its_way(const struct live_func *func, unsigned long address);
 int kpatch_switch(struct live_patch *lpatch, bool enable);
 
 /* relocate.c */
+size_t kpatch_reloc_size(unsigned int type);
 int kpatch_relocate(const struct kpatch_object *object, struct module *mod);
 
 /* refusal.c */

@@ -18,7 +18,9 @@ int kpatch_pre_patch_object(struct live_patch *lpatch, struct live_object *obj)
 	const struct kpatch_hooks *hooks = obj->object->hooks;
 	int err;
 
-	err = hooks && hooks->pre_patch ? hooks->pre_patch(obj->object) : 0;
+	err = kpatch_fault();
+	if (!err && hooks && hooks->pre_patch)
+		err = hooks->pre_patch(obj->object);
 	obj->prepared = !err;
 	if (!err)
 		return 0;

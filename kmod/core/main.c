@@ -90,18 +90,18 @@ static struct live_patch *create_patch(const struct kpatch_patch *patch)
 	struct live_object *obj;
 	struct live_func *func;
 
-	lpatch = kzalloc(sizeof(*lpatch), GFP_KERNEL);
+	lpatch = kpatch_fault() ? NULL : kzalloc(sizeof(*lpatch), GFP_KERNEL);
 	if (!lpatch)
 		return NULL;
 	lpatch->patch = patch;
 	lpatch->objects = kcalloc(patch->nr_objects, sizeof(*obj), GFP_KERNEL);
-	if (!lpatch->objects)
+	if (!lpatch->objects || kpatch_fault())
 		goto free;
 	for_each_live_object(lpatch, obj)
 		obj->object = &patch->objects[obj - lpatch->objects];
 	for_each_live_object(lpatch, obj) {
 		obj->funcs = kcalloc(obj->object->nr_funcs, sizeof(*func), GFP_KERNEL);
-		if (!obj->funcs)
+		if (!obj->funcs || kpatch_fault())
 			goto free;
 		for_each_live_func(obj, func)
 			func->func = &obj->object->funcs[func - obj->funcs];

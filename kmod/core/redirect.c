@@ -57,7 +57,7 @@ static struct kpatch_site *create_site(unsigned long ip, const char *name)
 	struct kpatch_site *site;
 	int err;
 
-	site = kzalloc(sizeof(*site), GFP_KERNEL);
+	site = kpatch_fault() ? NULL : kzalloc(sizeof(*site), GFP_KERNEL);
 	if (!site)
 		return ERR_PTR(-ENOMEM);
 	site->ip = ip;
@@ -65,10 +65,10 @@ static struct kpatch_site *create_site(unsigned long ip, const char *name)
 	site->ops.flags = KPATCH_FTRACE_FLAGS;
 	INIT_LIST_HEAD(&site->stack);
 
-	err = ftrace_set_filter_ip(&site->ops, ip, 0, 0);
+	err = kpatch_fault() ?: ftrace_set_filter_ip(&site->ops, ip, 0, 0);
 	if (err)
 		goto free;
-	err = register_ftrace_function(&site->ops);
+	err = kpatch_fault() ?: register_ftrace_function(&site->ops);
 	if (err)
 		goto clear_filter;
 	list_add(&site->list, &sites);

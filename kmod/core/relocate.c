@@ -15,7 +15,7 @@
 #include "core.h"
 
 /* How many bytes @type writes; 0 if it is none of ours. */
-static size_t reloc_size(unsigned int type)
+size_t kpatch_reloc_size(unsigned int type)
 {
 	switch (type) {
 	case R_X86_64_64:
@@ -52,7 +52,7 @@ static int apply(const struct kpatch_reloc *reloc, unsigned long symbol)
 		return -ENOEXEC;
 	}
 	mutex_lock(kpatch_text_mutex);
-	kpatch_text_poke(reloc->dest, &value, reloc_size(reloc->type));
+	kpatch_text_poke(reloc->dest, &value, kpatch_reloc_size(reloc->type));
 	mutex_unlock(kpatch_text_mutex);
 	return 0;
 }
@@ -79,7 +79,7 @@ int kpatch_relocate(const struct kpatch_object *object, struct module *mod)
 	int err;
 
 	for (reloc = object->relocs; reloc < object->relocs + object->nr_relocs; reloc++) {
-		if (!reloc_size(reloc->type)) {
+		if (!kpatch_reloc_size(reloc->type)) {
 			kpatch_refuse("relocation type %u to %s is unknown",
 				      reloc->type, reloc->symbol);
 			return -ENOEXEC;
@@ -87,7 +87,7 @@ int kpatch_relocate(const struct kpatch_object *object, struct module *mod)
 		err = kpatch_find_symbol(mod, reloc->symbol, reloc->sympos, &symbol);
 		if (err)
 			return err;
-		err = apply(reloc, symbol);
+		err = kpatch_fault() ?: apply(reloc, symbol);
 		if (err)
 			return err;
 	}

@@ -92,7 +92,7 @@ int kpatch_switch(struct live_patch *lpatch, bool enable)
 	struct kpatch_check *check;
 	int err;
 
-	check = kzalloc(sizeof(*check), GFP_KERNEL);
+	check = kpatch_fault() ? NULL : kzalloc(sizeof(*check), GFP_KERNEL);
 	if (!check)
 		return -ENOMEM;
 	check->lpatch = lpatch;

@@ -37,6 +37,8 @@ KPATCH_UNEXPORTED(kallsyms_lookup_name);
 KPATCH_UNEXPORTED(kallsyms_lookup_size_offset);
 KPATCH_UNEXPORTED(ftrace_location);
 KPATCH_UNEXPORTED(find_module);
+KPATCH_UNEXPORTED(__module_address);
+KPATCH_UNEXPORTED(__module_text_address);
 KPATCH_UNEXPORTED(idle_task);
 KPATCH_UNEXPORTED(text_poke);
 
@@ -135,6 +137,8 @@ int kpatch_find_symbol(struct module *mod, const char *name,
 	unsigned long left = sympos ?: 1;
 	unsigned long found = 0;
 
+	if (kpatch_fault())
+		return -ENOMEM;
 	do {
 		found = next_symbol(mod, name, found);
 	} while (found && --left);
@@ -191,7 +195,8 @@ int kpatch_find_code(struct module *mod, const char *name,
 	cold = kasprintf(GFP_KERNEL, "%s.cold", name);
 	if (!cold)
 		return -ENOMEM;
-	err = append_range(code, address);
+	err = kpatch_fault();
+	err = err ?: append_range(code, address);
 	while (!err && (part = next_symbol(mod, cold, part)))
 		err = append_range(code, part);
 	kfree(cold);
@@ -199,6 +204,30 @@ int kpatch_find_code(struct module *mod, const char *name,
 		kpatch_refuse("the extent of function %s in %s can't be told (%d)", name,
 			      mod ? mod->name : "vmlinux", err);
 	return err;
+}
+
+/* Whether @address is in @mod, which may be no module at all. */
+bool kpatch_is_module_of(const struct module *mod, unsigned long address)
+{
+	bool is;
+
+	/* What a module is searched under differs: RCU, or preemption off. */
+	rcu_read_lock_sched();
+	is = mod && kpatch___module_address(address) == mod;
+	rcu_read_unlock_sched();
+	return is;
+}
+
+/* Whether a function of @mod, which is the module of the caller, begins at @address. */
+bool kpatch_is_function(const struct module *mod, unsigned long address)
+{
+	unsigned long size, offset;
+	bool in_text;
+
+	rcu_read_lock_sched();
+	in_text = kpatch___module_text_address(address) == mod;
+	rcu_read_unlock_sched();
+	return in_text && kpatch_kallsyms_lookup_size_offset(address, &size, &offset) && !offset;
 }
 
 /* With ENDBR it is just behind it, which is as good an entry. */
@@ -240,6 +269,8 @@ int kpatch_symbols_init(void)
 			     &kpatch_address_kallsyms_lookup_size_offset);
 	err = err ?: look_up("ftrace_location", &kpatch_address_ftrace_location);
 	err = err ?: look_up("find_module", &kpatch_address_find_module);
+	err = err ?: look_up("__module_address", &kpatch_address___module_address);
+	err = err ?: look_up("__module_text_address", &kpatch_address___module_text_address);
 	err = err ?: look_up("idle_task", &kpatch_address_idle_task);
 	err = err ?: look_up("text_poke", &kpatch_address_text_poke);
 #ifdef KPATCH_SEARCH_BY_NAME

@@ -39,6 +39,8 @@ static inline bool kpatch_in_code(const struct kpatch_code *code,
 /* The kernel's functions of these names, which it does not export. */
 extern typeof(ftrace_location) kpatch_ftrace_location;
 extern typeof(find_module) kpatch_find_module;
+extern typeof(__module_address) kpatch___module_address;
+extern typeof(__module_text_address) kpatch___module_text_address;
 extern typeof(idle_task) kpatch_idle_task;
 extern typeof(text_poke) kpatch_text_poke;
 extern typeof(kallsyms_lookup_name) kpatch_kallsyms_lookup_name;
@@ -51,6 +53,8 @@ extern typeof(kallsyms_on_each_symbol) kpatch_kallsyms_on_each_symbol;
 extern struct mutex *kpatch_text_mutex;
 
 int kpatch_symbols_init(void);
+bool kpatch_is_module_of(const struct module *mod, unsigned long address);
+bool kpatch_is_function(const struct module *mod, unsigned long address);
 int kpatch_find_symbol(struct module *mod, const char *name,
 		       unsigned long sympos, unsigned long *address);
 int kpatch_find_code(struct module *mod, const char *name,

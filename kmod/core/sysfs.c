@@ -226,11 +226,13 @@ static int add_object(struct live_patch *lpatch, struct live_object *obj)
 
 	err = kobject_init_and_add(&obj->kobj, &object_type, &lpatch->kobj, "%s",
 				   kpatch_object_name(obj->object));
+	err = err ?: kpatch_fault();
 	if (err)
 		return err;
 	for_each_live_func(obj, func) {
 		err = kobject_init_and_add(&func->kobj, &func_type, &obj->kobj, "%s,%lu",
 					   func->func->name, func->func->sympos);
+		err = err ?: kpatch_fault();
 		if (err)
 			return err;
 	}
@@ -252,6 +254,7 @@ int kpatch_sysfs_add(struct live_patch *lpatch)
 	init_completion(&lpatch->released);
 	err = kobject_init_and_add(&lpatch->kobj, &patch_type, patches_dir, "%s",
 				   lpatch->patch->owner->name);
+	err = err ?: kpatch_fault();
 	if (err)
 		goto remove;
 	for_each_live_object(lpatch, obj) {

@@ -57,7 +57,7 @@ int kpatch_verify(const struct kpatch_func *func, const struct kpatch_code *code
 	}
 	sum = checksum((const u8 *)kpatch_entry(code), original);
 	if (sum != original->checksum) {
-		kpatch_refuse("%s of %s is not what the patch is for: checksum %016llx, not %016llx",
+		kpatch_refuse("%s of %s is not what the patch is for: its sum is %llx, not %llx",
 			      func->name, object, sum, original->checksum);
 		return -ENOEXEC;
 	}

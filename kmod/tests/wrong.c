@@ -22,9 +22,22 @@ static struct kpatch_object objects[] = {
 	{ .name = "kpt_not_loaded", .funcs = funcs, .nr_funcs = ARRAY_SIZE(funcs) },
 };
 
+static struct kpatch_range masked[] = {
+	{ .offset = 0, .length = 5 },
+	{ .offset = 5, .length = 5 },
+};
+
+static struct kpatch_original original = {
+	.size = 10,
+	.masked = masked,
+	.nr_masked = ARRAY_SIZE(masked),
+};
+
+static struct kpatch_hooks hooks;
+
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
 
-static void spoil(void)
+static void spoil_patch(void)
 {
 	if (!strcmp(what, "abi"))
 		kpt_patch.abi = KPATCH_ABI + 1;
@@ -32,7 +45,53 @@ static void spoil(void)
 		kpt_patch.switching = KPATCH_SWITCH_THREAD;
 	else if (!strcmp(what, "leave"))
 		kpt_patch.leave = KPATCH_LEAVE_KERNEL;
-	else if (!strcmp(what, "missing"))
+	else if (!strcmp(what, "nothing"))
+		kpt_patch.nr_objects = 0;
+	else if (!strcmp(what, "owner"))
+		kpt_patch.owner = (void *)kpatch_register;
+	else if (!strcmp(what, "objects"))
+		kpt_patch.nr_objects = 1 << 20;
+	else if (!strcmp(what, "replace"))
+		*(u8 *)&kpt_patch.replace = 2;
+	else if (!strcmp(what, "checksum"))
+		kpt_patch.checksum = "two words";
+}
+
+static void spoil_objects(void)
+{
+	if (!strcmp(what, "object"))
+		objects[1].name = "kpt_target";
+	else if (!strcmp(what, "unnamed"))
+		objects[1].name = "";
+	else if (!strcmp(what, "functions"))
+		objects[1].nr_funcs = 1 << 20;
+	else if (!strcmp(what, "relocs"))
+		objects[1].nr_relocs = 1;
+	else if (!strcmp(what, "hook"))
+		hooks.pre_patch = (void *)kpatch_register;
+	else if (!strcmp(what, "hooks"))
+		objects[1].hooks = (void *)kpatch_register;
+	if (hooks.pre_patch)
+		objects[1].hooks = &hooks;
+}
+
+static void spoil_originals(void)
+{
+	if (!strcmp(what, "sum"))
+		funcs[1].original = &original;
+	else if (!strcmp(what, "overlap"))
+		masked[1].offset = 4;
+	else if (!strcmp(what, "beyond"))
+		masked[1].length = 6;
+	else if (!strcmp(what, "masks"))
+		original.nr_masked = 1 << 30;
+	if (masked[1].offset + masked[1].length != 10 || original.nr_masked != 2)
+		funcs[1].original = &original;
+}
+
+static void spoil_functions(void)
+{
+	if (!strcmp(what, "missing"))
 		funcs[1].name = "kpt_no_such_function";
 	else if (!strcmp(what, "position"))
 		funcs[1].sympos = 2;
@@ -44,15 +103,22 @@ static void spoil(void)
 		funcs[1] = (struct kpatch_func){ "target_value", 1, replacement };
 	else if (!strcmp(what, "outside"))
 		funcs[1].new_func = kpatch_register;
-	else if (!strcmp(what, "object"))
-		objects[1].name = "kpt_target";
-	else if (!strcmp(what, "nothing"))
-		kpt_patch.nr_objects = 0;
+	else if (!strcmp(what, "middle"))
+		funcs[1].new_func = (char *)replacement + 1;
+	else if (!strcmp(what, "data"))
+		funcs[1].new_func = funcs;
+	else if (!strcmp(what, "name"))
+		funcs[1].name = (void *)8;
+	else if (!strcmp(what, "force"))
+		*(u8 *)&funcs[1].force = 2;
 }
 
 static int __init wrong_init(void)
 {
-	spoil();
+	spoil_patch();
+	spoil_objects();
+	spoil_functions();
+	spoil_originals();
 	return kpatch_register(&kpt_patch);
 }
 

@@ -45,9 +45,15 @@ class Builder:
 
     def diff(self, file: str, old: str, new: str) -> str:
         """The source patch that replaces the one occurrence of *old* in *file*."""
-        before = (self.tree.source / file).read_text(encoding="utf-8")
-        assert before.count(old) == 1, f"{file}: {old!r} is there {before.count(old)} times"
-        lines = (text.splitlines(keepends=True) for text in (before, before.replace(old, new)))
+        return self.changes(file, {old: new})
+
+    def changes(self, file: str, replacements: dict[str, str]) -> str:
+        """The source patch that makes several such replacements in *file*."""
+        before = after = (self.tree.source / file).read_text(encoding="utf-8")
+        for old, new in replacements.items():
+            assert before.count(old) == 1, f"{file}: {old!r} is there {before.count(old)} times"
+            after = after.replace(old, new)
+        lines = (text.splitlines(keepends=True) for text in (before, after))
         return "".join(difflib.unified_diff(*lines, f"a/{file}", f"b/{file}"))
 
     def modules(self, scratch: Path) -> list[Path]:
@@ -58,7 +64,10 @@ class Builder:
             kbuild.external_modules(self.tree, scratch / "core")
             symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"
             kbuild.external_modules(self.tree, scratch / "tests", symbols)
-        built = [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko")]
+            shutil.copytree(KMOD / "core", scratch / "faults")
+            kbuild.external_modules(self.tree, scratch / "faults", "KPATCH_FAULTS=y")
+        (scratch / "faults/kpatch.ko").rename(scratch / "faults/kpatch_faults.ko")
+        built = [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko"), *scratch.glob("faults/*.ko")]
         run(["strip", "--strip-debug", *built])
         return built
 

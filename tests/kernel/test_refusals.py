@@ -10,7 +10,7 @@ a weaker consistency than it asked for; or what was begun before the refusal sta
 from __future__ import annotations
 
 import pytest
-from host import Host
+from host import CORE, Host
 
 REFUSALS = {
     "abi": "a patch module was built for abi 3, this core has 2",
@@ -24,6 +24,22 @@ REFUSALS = {
     "outside": "the tables of kpt_wrong are wrong: not in the module: the replacement of target_helper",
     "object": "the tables of kpt_wrong are wrong: given twice: object kpt_target",
     "nothing": "the tables of kpt_wrong are wrong: there is no object",
+    "owner": "a patch module doesn't say which module it is",
+    "objects": "the tables of kpt_wrong are wrong: not in the module: the objects",
+    "replace": "the tables of kpt_wrong are wrong: neither 0 nor 1: replace",
+    "checksum": "the tables of kpt_wrong are wrong: not a word: the checksum",
+    "unnamed": "the tables of kpt_wrong are wrong: an object has no proper name",
+    "functions": "the tables of kpt_wrong are wrong: not in the module: a table for kpt_not_loaded",
+    "relocs": "the tables of kpt_wrong are wrong: not in the module: a table for kpt_not_loaded",
+    "hook": "the tables of kpt_wrong are wrong: not a function of the module: a hook for kpt_not_loaded",
+    "hooks": "the tables of kpt_wrong are wrong: not in the module: the hooks for kpt_not_loaded",
+    "name": "the tables of kpt_wrong are wrong: a function has no proper name in kpt_target",
+    "middle": "the tables of kpt_wrong are wrong: not a function of the module: the replacement of target_helper",
+    "data": "the tables of kpt_wrong are wrong: not a function of the module: the replacement of target_helper",
+    "force": "the tables of kpt_wrong are wrong: neither 0 nor 1: force of target_helper",
+    "overlap": "the tables of kpt_wrong are wrong: not ascending or not in it: the masked bytes of target_helper",
+    "beyond": "the tables of kpt_wrong are wrong: not ascending or not in it: the masked bytes of target_helper",
+    "masks": "the tables of kpt_wrong are wrong: not in the module: the original of target_helper",
 }
 
 
@@ -35,6 +51,24 @@ def test_what_is_wrong_is_named_and_nothing_stays(target: Host, what: str) -> No
     # What was redirected before the wrong one was met is not any more: another may have it.
     target.load("kpt_wrong", "what=")
     assert target.target()["value"] == 3
+
+
+def test_it_is_said_once(target: Host) -> None:
+    target.run("dmesg --clear")
+    reason = target.refused("kpt_wrong", "what=beyond")
+    # The shell's insmod may try twice, by file and by memory.
+    said = [line for line in target.run("dmesg").splitlines() if "kpatch: refused" in line]
+    assert 1 <= len(said) <= 2
+    assert all(line.endswith(reason) for line in said)
+
+
+@pytest.mark.parametrize("nonsense", ["2", "on", "yes", "-1", "1 0", "", "10"])
+def test_nonsense_to_sysfs_is_refused(host: Host, nonsense: str) -> None:
+    host.load("kpt_first")
+    done = host.script(f"printf '{nonsense}\\n' > {CORE}/patches/kpt_first/enabled")
+    assert done.returncode != 0
+    assert "Invalid argument" in done.stderr or "I/O error" in done.stderr
+    assert host.read("patches/kpt_first/enabled") == "1"
 
 
 def test_a_livepatch_and_ours_do_not_share_a_function(host: Host) -> None:

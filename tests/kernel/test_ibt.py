@@ -1,0 +1,78 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The code of the core module and of its public header, judged without running it.
+
+Emulated processors don't trap where one with indirect branch tracking does: at an indirect call of a function whose
+ENDBR the kernel has sealed. If these fail, the core module crashes such a machine.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from builder import KMOD, Builder
+
+# Functions that call through a pointer, and whose: all are functions of patch modules, or our own.
+POINTERS = {
+    "kpatch_pre_patch_object",
+    "kpatch_post_patch_object",
+    "kpatch_pre_unpatch_object",
+    "kpatch_post_unpatch_object",
+    "switch_hooks",
+}
+_CALL = re.compile(r"\b(?:call|jmp)q?\s+\*|__x86_indirect_thunk")
+_FUNCTION = re.compile(r"^[0-9a-f]+ <(?P<name>[^>]+)>:$")
+
+
+@pytest.fixture(scope="session")
+def listing(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The core module's instructions by function."""
+    scratch = tmp_path_factory.mktemp("ibt")
+    core = next(path for path in builder.modules(scratch) if path == scratch / "core/kpatch.ko")
+    text = subprocess.run(["objdump", "-dr", core], capture_output=True, text=True, check=True).stdout
+    functions: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        match = _FUNCTION.match(line)
+        if match:
+            name = match["name"]
+        functions[name] = functions.get(name, "") + line + "\n"
+    return functions
+
+
+def test_only_functions_that_keep_their_endbr_are_called_through_pointers(listing: dict[str, str]) -> None:
+    calling = {
+        re.sub(r"\.(constprop|isra|part|cold).*", "", name) for name, code in listing.items() if _CALL.search(code)
+    }
+    assert calling <= POINTERS
+    assert calling
+
+
+def test_what_is_not_exported_is_reached_by_a_return(listing: dict[str, str]) -> None:
+    source = (KMOD / "core/symbols.c").read_text(encoding="utf-8")
+    stubs = re.findall(r"^KPATCH_UNEXPORTED\((\w+)\);", source, re.MULTILINE)
+    found = [name for name in stubs if f"kpatch_{name}" in listing]
+    assert len(found) >= 7
+    for name in found:
+        code = [line for line in listing[f"kpatch_{name}"].splitlines() if line.startswith(" ")]
+        assert "push" in code[0], code
+        assert re.search(r"\bret|__x86_return_thunk|\bjmp\b", "\n".join(code[1:3])), code
+        assert not _CALL.search("\n".join(code))
+
+
+def test_the_public_header_documents_itself(builder: Builder) -> None:
+    script: Path = builder.tree.source / "scripts/kernel-doc"
+    for header in ("kpatch.h", "kpatch_shadow.h"):
+        done = subprocess.run(
+            [script, "-rst", "-Werror", KMOD / "core" / header], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "warning" not in done.stderr
+    assert (
+        "struct kpatch_patch"
+        in subprocess.run([script, "-rst", KMOD / "core/kpatch.h"], capture_output=True, text=True, check=True).stdout
+    )
