@@ -5,7 +5,7 @@ SERIES ?= 6.1,6.12
 
 export FROM TO LIMIT
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,3 +55,6 @@ metrics-check: ## metrics, alert rules and dashboard against promtool
 
 corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 LIMIT=n)
 	@scripts/corpus
+
+fuzz: ## damaged object files for the diff engine (TIME=60 seconds)
+	@TIME='$(TIME)' scripts/fuzz

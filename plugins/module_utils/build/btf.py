@@ -150,6 +150,8 @@ class Types:
             fixed, each = _TAIL.get(kind, (0, 0))
             yield _Type(self._text(name), kind, count, bool(info >> 31), size, at + _TYPE.size)
             at += _TYPE.size + fixed + each * count
+        if at > len(data):
+            raise self._damaged("its last type is cut off")
 
     def _text(self, offset: int) -> str:
         if not offset:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from difflib import SequenceMatcher
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elf import SHF_WRITE
@@ -23,6 +23,9 @@ _NUMBER = re.compile(r"\.\d+$")
 _UNIQUE = re.compile(r"(__UNIQUE_ID_\w*?|__BTF_ID__\w*?__)\d+$")
 _CLONE = re.compile(r"\.(isra|constprop|part|llvm)\.\d+")
 _CLONE_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+
+
+_MOST_COMPARED = 4_000_000  # pairs of references; a function of the kernel has hundreds, a damaged file any number
 
 
 def stem(name: str) -> str:
@@ -140,11 +143,10 @@ class Correlation:
         """Numbered data that both use, in the same place among the other things that they refer to."""
         mine = [self._original.target(original.section, reloc) for reloc in self._original.relocs(original)]
         other = [self._patched.target(patched.section, reloc) for reloc in self._patched.relocs(patched)]
-        matcher = SequenceMatcher(None, [_token(x) for x in mine], [_token(x) for x in other], autojunk=False)
-        for block in matcher.get_matching_blocks():
-            for one, two in zip(mine[block.a : block.a + block.size], other[block.b : block.b + block.size]):
-                if one.piece and two.piece and _numbered(one.piece) and _alike(one.piece, two.piece):
-                    yield one.piece, two.piece
+        for a, b in _matching([_token(x) for x in mine], [_token(x) for x in other]):
+            one, two = mine[a].piece, other[b].piece
+            if one and two and _numbered(one) and _alike(one, two):
+                yield one, two
         yield from self._in_order(mine, other)
 
     def _in_order(self, mine: list[Target], other: list[Target]) -> Iterable[tuple[Piece, Piece]]:
@@ -169,6 +171,21 @@ class Correlation:
         for name, pieces in left.items():
             if len(pieces) == 1 and len(right[name]) == 1 and _alike(pieces[0], right[name][0]):
                 self._pair(pieces[0], right[name][0])
+
+
+def _matching(mine: list[Hashable], other: list[Hashable]) -> Iterator[tuple[int, int]]:
+    """The places of equal tokens in an alignment of two lists; what is equal at both ends is not looked at closely."""
+    shorter = min(len(mine), len(other))
+    head = next((at for at in range(shorter) if mine[at] != other[at]), shorter)
+    yield from ((at, at) for at in range(head))
+    rest = shorter - head
+    tail = next((at for at in range(rest) if mine[-1 - at] != other[-1 - at]), rest)
+    mine_end, other_end = len(mine) - tail, len(other) - tail
+    if (mine_end - head) * (other_end - head) <= _MOST_COMPARED:
+        matcher = SequenceMatcher(None, mine[head:mine_end], other[head:other_end], autojunk=False)
+        for block in matcher.get_matching_blocks():
+            yield from ((head + block.a + at, head + block.b + at) for at in range(block.size))
+    yield from ((mine_end + at, other_end + at) for at in range(tail))
 
 
 def _looks(parts: Parts, piece: Piece) -> Hashable:

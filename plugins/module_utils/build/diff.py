@@ -25,6 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Added,
     ChangedFunction,
     Difference,
+    ElfError,
     ObjectContext,
     ObjectDiff,
     Refusal,
@@ -52,7 +53,15 @@ def diff_objects(original: Path, patched: Path, context: ObjectContext) -> Objec
 
     ElfError if one can't be understood. The result has a plan only if it has no refusals.
     """
-    return _Differ(e.read(original), e.read(patched), context).diff()
+    return diff_parsed(e.read(original), e.read(patched), context)
+
+
+def diff_parsed(original: e.Elf, patched: e.Elf, context: ObjectContext) -> ObjectDiff:
+    """The same, of files that were read."""
+    try:
+        return _Differ(original, patched, context).diff()
+    except RecursionError as error:
+        raise ElfError(f"{context.source}: its constants refer to one another without end") from error
 
 
 class _Differ:

@@ -30,6 +30,9 @@ SHF_RELA_LIVEPATCH = 0x00100000
 SHN_UNDEF, SHN_LORESERVE, SHN_LIVEPATCH, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFF20, 0xFFF1, 0xFFF2
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
+LONGEST_NAME = 1 << 12  # eight times as long as kallsyms takes
+MOST_ALIGNED = 1 << 21  # a huge page
+MOST_EMPTY = 1 << 30  # bytes of a .bss
 R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 4, 10, 11, 24
 
 
@@ -110,9 +113,9 @@ class Header:
 
 def string_at(strings: bytes, offset: int, path: Path) -> str:
     """The NUL-terminated string at *offset* of a string table."""
-    end = strings.find(b"\0", offset) if offset < len(strings) else -1
+    end = strings.find(b"\0", offset, offset + LONGEST_NAME) if offset < len(strings) else -1
     if end < 0:
-        raise ElfError(f"{path}: damaged: a name at offset {offset} is outside its string table")
+        raise ElfError(f"{path}: damaged: a name at offset {offset} is outside its string table, or too long")
     return strings[offset:end].decode("utf-8", "surrogateescape")
 
 
@@ -131,6 +134,8 @@ def headers(path: Path, image: memoryview, types: tuple[int, ...] = (ET_REL,)) -
     for number, fields in enumerate(raw):
         if fields[1] not in (0, SHT_NOBITS) and fields[4] + fields[5] > len(image):
             raise ElfError(f"{path}: damaged: section {number} ends outside the file; build it again")
+    if sum(fields[5] for fields in raw if fields[1] not in (0, SHT_NOBITS)) > len(image):
+        raise ElfError(f"{path}: damaged: its sections overlap")
     strings = bytes(image[raw[names][4] : raw[names][4] + raw[names][5]])
     return [Header(string_at(strings, fields[0], path), *fields[1:]) for fields in raw]
 
@@ -145,10 +150,14 @@ def table(path: Path, image: memoryview, header: Header, layout: struct.Struct) 
 def read(path: Path) -> Elf:
     """Read a relocatable object."""
     try:
-        image = memoryview(path.read_bytes())
+        return parse(path.read_bytes(), path)
     except OSError as error:
         raise ElfError(f"{path}: can't be read: {error.strerror}") from error
-    return _Reader(path, image).elf()
+
+
+def parse(image: bytes, path: Path) -> Elf:
+    """The relocatable object that *image* is, which messages call *path*."""
+    return _Reader(path, memoryview(image)).elf()
 
 
 class _Reader:
@@ -177,10 +186,21 @@ class _Reader:
             return None
         if header.type == SHT_STRTAB and not header.flags & SHF_ALLOC:
             return None
+        self._check(header)
         stored = header.type != SHT_NOBITS
         data = bytes(self.image[header.offset : header.offset + header.size]) if stored else b""
         flags, align = header.flags, header.align
         return Section(header.name, header.type, flags, align, header.entsize, data, header.size, info=header.info)
+
+    def _check(self, header: Header) -> None:
+        """Nothing that is needed later may be out of all proportion."""
+        empty = header.type == SHT_NOBITS
+        if header.align & (header.align - 1) or header.align > MOST_ALIGNED:
+            raise ElfError(f"{self.path}: damaged: {header.name} is aligned to {header.align} bytes")
+        if empty and (header.size > MOST_EMPTY or header.flags & (SHF_MERGE | SHF_EXECINSTR)):
+            raise ElfError(
+                f"{self.path}: damaged: {header.name} stores nothing, but {header.size} bytes of what it says"
+            )
 
     def _defined(self, index: int, whose: str) -> Section:
         section = self.sections[index] if index < len(self.sections) else None
@@ -201,6 +221,8 @@ class _Reader:
         special = shndx == SHN_UNDEF or shndx >= SHN_LORESERVE
         text = string_at(strings, name, self.path)
         section = None if special else self._section_of(shndx, text)
+        if section is not None and value > section.size:
+            raise ElfError(f"{self.path}: damaged: the symbol {text!r} is outside of {section.name}")
         place = shndx if special else SHN_UNDEF
         return Symbol(text, value, size, info >> 4, info & 15, other, section, place)
 
@@ -220,7 +242,7 @@ class _Reader:
         section = self._defined(header.info, header.name)
         relocs = []
         for offset, info, addend in RELA.iter_unpack(table(self.path, self.image, header, RELA)):
-            if offset >= section.size or not 0 <= (info >> 32) <= len(symbols):
+            if offset >= len(section.data) or not 0 <= (info >> 32) <= len(symbols):
                 raise ElfError(f"{self.path}: damaged: {header.name} has a relocation outside its section")
             if info & 0xFFFFFFFF != R_NONE:
                 relocs.append(Reloc(offset, info & 0xFFFFFFFF, self._target(symbols, info >> 32), addend))

@@ -9,6 +9,7 @@ It knows of no kernel: where a symbol is, and whether it is there at all, is for
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"objdiff: {error}", file=sys.stderr)
         return UNREADABLE
     answer = as_data(diff)
+    # A damaged file may have any bytes for a name.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     print(json.dumps(answer, indent=2, sort_keys=True) if options.json else as_text(answer))
     return status(diff)
 

@@ -20,6 +20,8 @@ from object_files import Pair, readelf
 
 NAMES = st.text("abcdefgh._$", min_size=1, max_size=12)
 
+BINDS = st.sampled_from([0, 1, 2])
+
 
 @st.composite
 def objects(draw: st.DrawFn) -> e.Elf:
@@ -30,10 +32,8 @@ def objects(draw: st.DrawFn) -> e.Elf:
         for name, data in draw(st.lists(st.tuples(NAMES, st.binary(min_size=1, max_size=64)), min_size=1, max_size=5))
     ]  # fmt: skip
     symbols = [
-        e.Symbol(name, value, bind=bind, section=draw(st.sampled_from([None, *sections])))
-        for name, value, bind in draw(
-            st.lists(st.tuples(NAMES, st.integers(0, 2**32), st.sampled_from([0, 1, 2])), min_size=1, max_size=8)
-        )
+        e.Symbol(draw(NAMES), draw(st.integers(0, place.size if place else 2**32)), bind=bind, section=place)
+        for place, bind in draw(st.lists(st.tuples(st.sampled_from([None, *sections]), BINDS), min_size=1, max_size=8))
     ]
     for section in sections:
         offsets = draw(st.lists(st.integers(0, section.size - 1), max_size=4))
@@ -88,6 +88,40 @@ def test_damage_is_named(tmp_path: Path, cut: int, at: int, byte: int) -> None:
     image[at % len(image)] = byte
     path.write_bytes(image[: len(image) - cut % len(image)])
     with contextlib.suppress(ElfError):
+        e.read(path)
+
+
+def header_of(path: Path, index: int, field: int, value: int) -> None:
+    """Change one field of a section header."""
+    image = bytearray(path.read_bytes())
+    start = e.EHDR.unpack_from(image)[6] + index * e.SHDR.size
+    fields = list(e.SHDR.unpack_from(image, start))
+    fields[field] = value
+    e.SHDR.pack_into(image, start, *fields)
+    path.write_bytes(image)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "what"),
+    [(5, 1 << 40, "ends outside"), (8, 1 << 40, "aligned"), (8, 3, "aligned"), (1, e.SHT_NOBITS, "stores nothing")],
+)
+def test_sizes_out_of_proportion_are_damage(tmp_path: Path, field: int, value: int, what: str) -> None:
+    """They would take all memory, or for ever."""
+    path = tmp_path / "object.o"
+    write(e.Elf([e.Section(".text", flags=6, data=bytes(16), size=16)], []), path)
+    header_of(path, 1, field, value)
+    with pytest.raises(ElfError, match=what):
+        e.read(path)
+
+
+def test_sections_that_overlap_are_damage(tmp_path: Path) -> None:
+    """Thousands of headers could each claim the whole file."""
+    path = tmp_path / "object.o"
+    write(e.Elf([e.Section(f".{n}", data=bytes(600), size=600) for n in range(3)], []), path)
+    for index in (1, 2, 3):
+        header_of(path, index, 4, 64)
+        header_of(path, index, 5, 1500)
+    with pytest.raises(ElfError, match="overlap"):
         e.read(path)
 
 
