@@ -52,15 +52,17 @@ def _operand_size_prefix(code: bytes, at: int) -> bool:
     return code[at] == 0x66
 
 
-def loaded_constant(code: bytes, at: int) -> int | None:
-    """Where the 32-bit constant begins that the byte at *at* is part of, if it is loaded into a register or passed
+def loaded_constant(code: bytes, at: int) -> tuple[int, int] | None:
+    """From where to where the constant goes that the byte at *at* is part of, if it is loaded into a register or passed
     on the stack; None if it is none."""
+    if code[at - 1 : at] == b"\x6a":  # push $5
+        return at, at + 1
     for field in range(at, max(at - 4, 0), -1):
-        before = code[:field]
+        before = code[max(0, field - 4) : field]
         if 0xB8 <= before[-1] <= 0xBF or before[-1] == 0x68:  # mov $x,%edx; push $x
-            return field
-        if before[-3:] == b"\xc7\x04\x24" or before[-4:-1] == b"\xc7\x44\x24":  # movl $x,8(%rsp)
-            return field
+            return field, field + 4
+        if before[-3:] == b"\xc7\x04\x24" or before[:-1] == b"\xc7\x44\x24":  # movl $x,8(%rsp)
+            return field, field + 4
     return None
 
 

@@ -19,6 +19,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import K
 _PLACE_IN_FILE = re.compile(rb"(\.[ch]:)\d+")
 _FILE = re.compile(rb"[\w./+-]+\.[ch]\0")
 _FUNCTION_NAMES = {"__func__", "__FUNCTION__", "__PRETTY_FUNCTION__"}
+Field = tuple[int, int]  # from where to where in the code
+
 _MOST_LINES = 1 << 18
 _NEAR = 64  # bytes of code in which the arguments of one call are loaded
 
@@ -40,29 +42,29 @@ def only_lines_differ(original: tuple[Parts, Piece], patched: tuple[Parts, Piece
     fields = _differing_fields(before, after)
     if not fields:
         return False
-    lines = [(_number(before, at), _number(after, at)) for at in fields]
+    lines = [(_number(before, field), _number(after, field)) for field in fields]
     if len({new - old for old, new in lines}) != 1 or not all(
         0 < line < _MOST_LINES for pair in lines for line in pair
     ):
         return False
-    return all(_names_a_place(*side, at) for side in (original, patched) for at in fields)
+    return all(_names_a_place(*side, field[0]) for side in (original, patched) for field in fields)
 
 
-def _differing_fields(before: bytes, after: bytes) -> list[int]:
-    """Where the 32-bit constants are in which the code differs; none if it differs in anything else."""
-    fields: list[int] = []
+def _differing_fields(before: bytes, after: bytes) -> list[Field]:
+    """Where the constants are in which the code differs; none if it differs in anything else."""
+    fields: list[Field] = []
     for at, (one, two) in enumerate(zip(before, after)):
-        if one == two or (fields and at < fields[-1] + 4):
+        if one == two or (fields and at < fields[-1][1]):
             continue
         field = loaded_constant(before, at)
-        if field is None or before[:field][-2:] != after[:field][-2:]:
+        if field is None or before[: field[0]][-2:] != after[: field[0]][-2:]:
             return []
         fields.append(field)
     return fields
 
 
-def _number(code: bytes, at: int) -> int:
-    return int.from_bytes(code[at : at + 4], "little")
+def _number(code: bytes, field: Field) -> int:
+    return int.from_bytes(code[slice(*field)], "little")
 
 
 def _names_a_place(parts: Parts, piece: Piece, field: int) -> bool:

@@ -56,14 +56,15 @@ def test_what_is_not_a_line_is_a_difference(pair: Pair, before: str, after: str)
 @pytest.mark.parametrize(
     ("code", "at", "field"),
     [
-        ("ba 2c010000", 2, 1),  # mov $300,%edx
-        ("41b8 2c010000", 3, 2),  # mov $300,%r8d
-        ("68 2c010000", 1, 1),  # push $300
-        ("c70424 2c010000", 4, 3),  # movl $300,(%rsp)
-        ("c7442408 2c010000", 4, 4),  # movl $300,8(%rsp)
+        ("ba 2c010000", 2, (1, 5)),  # mov $300,%edx
+        ("41b8 2c010000", 3, (2, 6)),  # mov $300,%r8d
+        ("68 2c010000", 1, (1, 5)),  # push $300
+        ("c70424 2c010000", 4, (3, 7)),  # movl $300,(%rsp)
+        ("c7442408 2c010000", 4, (4, 8)),  # movl $300,8(%rsp)
+        ("6a 2c", 1, (1, 2)),  # push $44
         ("81fa 2c010000", 2, None),  # cmp $300,%edx
         ("488d15 2c010000", 3, None),  # lea 300(%rip),%rdx
     ],
 )
-def test_where_a_constant_is_loaded(code: str, at: int, field: int | None) -> None:
+def test_where_a_constant_is_loaded(code: str, at: int, field: tuple[int, int] | None) -> None:
     assert loaded_constant(bytes.fromhex(code), at) == field
