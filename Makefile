@@ -5,7 +5,7 @@ SERIES ?= 6.1,6.12
 
 export FROM TO LIMIT
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ debug-kernel-tests: ## the kernel tests in a kernel with KASAN, lockdep, kmemlea
 
 kernel-tests: ## the core module in booted kernels (SERIES=5.10,6.1,6.12,6.12-deb13,7.2)
 	@SERIES='$(SERIES)' scripts/kernel-tests
+
+faults: ## faults and what has to hold meanwhile, simulated and on a booted machine (FAULT=name)
+	@scripts/faults
 
 molecule: ## molecule's default scenario on real kernels
 	@scripts/molecule

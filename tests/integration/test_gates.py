@@ -46,7 +46,12 @@ def test_a_soak_that_sees_nothing_lets_it_go_on(fleet: Fleet) -> None:
     assert len(fleet.ledger("look")) == 2 * len(EVERYONE)
 
 
+@pytest.mark.fault("lost-after-success")
 def test_canary_that_is_lost_after_its_success_stops_it(fleet: Fleet) -> None:
+    """The canary is lost after its success.
+
+    No later batch begins.
+    """
     fleet.policy = {**SOAK, "on_failure": "hold"}
     fleet.update("h1", later=[{}, {"lost": True}])
     assert fleet.run("rollout").failed == ["h1"]
@@ -54,7 +59,12 @@ def test_canary_that_is_lost_after_its_success_stops_it(fleet: Fleet) -> None:
     assert fleet.states() == {"h1": "lost", **dict.fromkeys(EVERYONE[1:], "held")}
 
 
+@pytest.mark.fault("oops-after-success")
 def test_oops_after_success_has_the_batch_taken_back(fleet: Fleet) -> None:
+    """A kernel oopses after it was patched well, and had oopsed before.
+
+    The new oops alone counts, the batch is taken back, earlier and later batches are left alone.
+    """
     fleet.policy = SOAK
     for name in EVERYONE:
         fleet.update(name, host=counted(fleet, name, 7))
@@ -74,7 +84,12 @@ def test_all_is_taken_back_if_that_is_wanted(fleet: Fleet) -> None:
     assert fleet.bare() == EVERYONE
 
 
+@pytest.mark.fault("stalled-revert")
 def test_what_can_not_be_taken_back_is_stuck_and_says_why(fleet: Fleet) -> None:
+    """What a gate has failed can not be taken off.
+
+    The host is stuck, the report says who holds it, nothing is forced.
+    """
     fleet.policy = {"soak": 0}
     fleet.update("h1", faults={"patch": "taint-then-fail"})
     run = fleet.run("rollout")
@@ -90,13 +105,23 @@ def test_check_that_fails_look_after_look_fails_the_batch(fleet: Fleet) -> None:
     assert fleet.patched() == ["h1"]
 
 
+@pytest.mark.fault("flapping-probe")
 def test_blip_is_borne(fleet: Fleet) -> None:
+    """A check fails at one look and passes at the next.
+
+    The rollout goes on.
+    """
     fleet.policy = {**SOAK, **CHECK}
     fleet.update("h2", checks={"service web": ["pass", "fail", "pass"]})
     assert fleet.run("rollout").status == 0
 
 
+@pytest.mark.fault("unjudged-probe")
 def test_check_that_can_not_be_made_holds_it_and_takes_nothing_back(fleet: Fleet) -> None:
+    """A check can not be made.
+
+    The rollout is held, and nothing is taken back.
+    """
     fleet.policy = {**SOAK, **CHECK}
     fleet.update("h1", checks={"service web": ["pass", "inconclusive"]})
     run = fleet.run("rollout")
@@ -139,7 +164,12 @@ def test_each_kernel_has_a_canary_and_domains_are_spread(fleet: Fleet) -> None:
     assert "there is no host variable 'room'" in run.output
 
 
+@pytest.mark.fault("blackout")
 def test_no_batch_begins_in_a_blackout(fleet: Fleet) -> None:
+    """It is a blackout window.
+
+    No batch begins, and the playbook fails.
+    """
     now = datetime.now(timezone.utc)
     begin, end = (now + timedelta(minutes=minutes) for minutes in (-5, 60))
     fleet.policy = {"blackout": [f"{begin:%H:%M}-{end:%H:%M}"], "soak": 0}
@@ -148,7 +178,12 @@ def test_no_batch_begins_in_a_blackout(fleet: Fleet) -> None:
     assert run.status != 0
 
 
+@pytest.mark.fault("two-rollouts")
 def test_two_rollouts_at_once(fleet: Fleet) -> None:
+    """A second rollout is started, and the first is killed.
+
+    The second is refused and told who has the fleet; nobody waits for a dead owner.
+    """
     fleet.update("h1", faults={"patch": "slow"})
     first = fleet.start("rollout")
     fleet.wait_for('"begin"')
@@ -163,14 +198,24 @@ def test_two_rollouts_at_once(fleet: Fleet) -> None:
     assert not (fleet.home / "lease.json").exists()
 
 
+@pytest.mark.fault("job-slicing")
 def test_slice_of_an_awx_job_is_refused(fleet: Fleet) -> None:
+    """AWX runs the playbook as a slice of a job.
+
+    It is refused before any host is touched.
+    """
     extra = {"awx_workflow_job_name": "patch", "awx_job_template_name": "patch"}
     run = fleet.run("rollout", "-e", json.dumps(extra))
     assert (run.status, fleet.touched) == (2, [])
     assert "this is a slice of the job 'patch'" in run.output
 
 
+@pytest.mark.fault("killed-and-resumed")
 def test_plan_is_taken_up_again_where_the_ledger_and_the_hosts_say(fleet: Fleet) -> None:
+    """The controller is killed within a batch, and its plan taken up again.
+
+    No host that has passed is touched twice, and all are patched.
+    """
     fleet.update("h3", faults={"patch": "slow"})
     fleet.run_and_kill("rollout", '"host": "h2", "reason": "", "runs"')
     first = fleet.rollout()
@@ -183,7 +228,12 @@ def test_plan_is_taken_up_again_where_the_ledger_and_the_hosts_say(fleet: Fleet)
     assert "taking up the plan" in run.output
 
 
+@pytest.mark.fault("reboot-while-applied")
 def test_host_that_came_back_is_taken_up_with_the_plan(fleet: Fleet) -> None:
+    """A host reboots while it is changed.
+
+    It is lost, no later batch begins; taken up again it is patched, and hosts that are away are told.
+    """
     fleet.update("h1", faults={"patch": "reboot"})
     assert fleet.run("rollout").failed == ["h1"]
     fleet.update("h1", faults={}, host={**fleet.read("h1")["host"], "patches": [], "core": None})
@@ -192,7 +242,12 @@ def test_host_that_came_back_is_taken_up_with_the_plan(fleet: Fleet) -> None:
     assert "not among the hosts of this run: h5" in run.output
 
 
+@pytest.mark.fault("connection-cut")
 def test_connection_that_is_cut_while_the_host_goes_on_costs_nothing(fleet: Fleet) -> None:
+    """The connection is cut while the host is changed.
+
+    The host goes on, and its own word on the outcome is read.
+    """
     fleet.update("h1", faults={"core": "cut"})
     assert fleet.run("rollout").status == 0
     assert (fleet.patched(), fleet.states()["h1"]) == (EVERYONE, "applied")
@@ -208,8 +263,13 @@ def test_retry_takes_the_failed_only(fleet: Fleet) -> None:
     assert (set(fleet.touched), list(plan(fleet)["hosts"])) == ({"h2"}, ["h2"])
 
 
+@pytest.mark.fault("damaged-ledger")
 @pytest.mark.parametrize("what", ["plan", "ledger"])
 def test_damaged_plan_or_ledger_is_not_gone_on_with(fleet: Fleet, what: str) -> None:
+    """Plan or ledger are torn.
+
+    Nothing is touched.
+    """
     fleet.update("h2", faults={"patch": "fail"})
     fleet.run("rollout")
     fleet.forget()

@@ -25,9 +25,14 @@ def test_rolls_out_in_batches_and_a_second_run_changes_nothing(fleet: Fleet) -> 
     assert (second.status, second.changed, fleet.touched) == (0, {}, [])
 
 
+@pytest.mark.fault("canary")
 @pytest.mark.parametrize("step", ["core", "patch"])
 @pytest.mark.parametrize(("fault", "state"), [("fail", "apply-failed"), ("lost", "lost"), ("reboot", "lost")])
 def test_canary_that_goes_wrong_stops_it(fleet: Fleet, step: str, fault: str, state: str) -> None:
+    """The canary refuses the patch, is lost, or reboots, alone in its batch.
+
+    No later batch begins.
+    """
     fleet.update("h1", faults={step: fault})
     run = fleet.run("rollout")
     assert run.status != 0
@@ -37,13 +42,23 @@ def test_canary_that_goes_wrong_stops_it(fleet: Fleet, step: str, fault: str, st
     assert "STOPPED before batch 2 of 3" in run.output
 
 
+@pytest.mark.fault("taint")
 def test_unexpected_taint_stops_it(fleet: Fleet) -> None:
+    """A kernel is tainted by what live patching does not explain.
+
+    No later batch begins.
+    """
     fleet.update("h1", faults={"patch": "taint"})
     assert fleet.run("rollout").failed == ["h1"]
     assert (fleet.touched, fleet.states()["h1"]) == (["h1"], "needs-check")
 
 
+@pytest.mark.fault("lost-before")
 def test_host_that_is_lost_before_it_begins_stops_it(fleet: Fleet) -> None:
+    """A host can not be reached when the plan is made.
+
+    No host is touched.
+    """
     fleet.update("h5", lost=True)
     run = fleet.run("rollout")
     assert run.failed == ["h5"]
@@ -65,7 +80,12 @@ def test_host_lost_in_the_second_batch_leaves_the_third_alone_and_a_rerun_goes_o
     assert fleet.patched() == EVERYONE
 
 
+@pytest.mark.fault("check-mode")
 def test_check_mode_says_what_it_would_do_and_does_nothing(fleet: Fleet) -> None:
+    """The rollout runs in check mode.
+
+    Neither hosts nor controller are changed.
+    """
     run = fleet.run("rollout", "--check")
     assert run.status == 0
     assert run.changed.keys() == set(EVERYONE)
@@ -115,7 +135,12 @@ def test_rollback_of_one_patch_keeps_the_core_module_for_the_other(fleet: Fleet)
     assert fleet.read("h1")["host"]["core"]
 
 
+@pytest.mark.fault("controller-killed")
 def test_ledger_tells_what_was_under_way_when_the_controller_was_killed(fleet: Fleet) -> None:
+    """The controller and its workers are killed within a batch.
+
+    The ledger tells what was under way, and the next run ends it.
+    """
     fleet.update("h3", faults={"patch": "slow"})
     fleet.run_and_kill("rollout", '"host": "h2"')
     assert fleet.run("report").status == 0
@@ -128,7 +153,12 @@ def test_ledger_tells_what_was_under_way_when_the_controller_was_killed(fleet: F
     assert fleet.patched() == EVERYONE
 
 
+@pytest.mark.fault("tampered-artifact")
 def test_artifact_with_one_byte_changed_is_refused_before_anything(fleet: Fleet) -> None:
+    """An artifact in the store is changed by one byte.
+
+    It is refused before any host is touched.
+    """
     image = next(fleet.home.glob("store/*/one/*/kpatch_one.ko"))
     image.write_bytes(b"X" + image.read_bytes()[1:])
     run = fleet.run("rollout")
