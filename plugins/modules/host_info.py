@@ -105,6 +105,11 @@ host:
         registered: {description: Whether the core module knows it., type: bool, returned: success}
         enabled: {description: Whether its functions are in use., type: bool, returned: success}
         transition: {description: Whether a switch is under way., type: bool, returned: success}
+        blocking:
+          description: The tasks that hold up a switch, each with its number, its name and where it is.
+          type: list
+          elements: str
+          returned: success
         consistency:
           description: "What a task must C(leave) and what is C(switch)ed at once; null if it isn't registered."
           type: dict

@@ -131,7 +131,8 @@ def _one(host: dict[str, Any], name: str, artifact: dict[str, Any] | None) -> Ve
     if artifact and any(loaded.get(key) != artifact[key] for key in ("srcversion", "build_id")):
         return Verdict("staged", f"is on as another build (srcversion {loaded.get('srcversion')})")
     if loaded.get("transition"):
-        return Verdict("transitioning")
+        tasks = loaded.get("blocking") or []
+        return Verdict("transitioning", f"is switching, and waits for {'; '.join(tasks)}" if tasks else "")
     if loaded.get("enabled", True):
         return Verdict("applied")
     return Verdict("staged", "is loaded but disabled")

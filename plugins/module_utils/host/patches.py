@@ -67,6 +67,7 @@ def read_patch(root: Path, name: str) -> dict[str, Any] | None:
         "registered": path.is_dir(),
         "enabled": read_flag(path / "enabled"),
         "transition": read_flag(path / "transition"),
+        "blocking": read_blocking(path),
         "consistency": _GIVEN_BY_LIVEPATCH
         if backend == LIVEPATCH
         else _consistency(read_text(path / "consistency") or ""),
@@ -98,6 +99,11 @@ def read_livepatches(root: Path) -> list[dict[str, Any]]:
         for name in subdirectories(directory)
         if not name.startswith(CORE_NAME + "_")
     ]
+
+
+def read_blocking(path: Path) -> list[str]:
+    """The tasks that hold up the switch of a patch in the core module's words: number, name, where it is."""
+    return [line.strip() for line in (read_text(path / "blocking") or "").splitlines() if line.strip()]
 
 
 def _read_objects(path: Path) -> list[dict[str, Any]]:

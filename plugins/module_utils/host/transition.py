@@ -163,7 +163,7 @@ class Transition:
         if found and self._backend() == LIVEPATCH:
             said = stuck_tasks(self.root, bool(found["enabled"]))
         else:
-            said = read_refusal(self.root)
+            said = "; ".join(found["blocking"] if found else []) or read_refusal(self.root)
         return said or "the kernel doesn't say who is in the way"
 
     def _load(self, handle: int) -> None:

@@ -71,3 +71,9 @@ def test_lockdown(text: str | None, mode: str) -> None:
 def test_a_root_without_a_kernel_is_named(tmp_path: Any) -> None:
     with pytest.raises(HostError, match="osrelease"):
         read_host(tmp_path)
+
+
+def test_tasks_that_hold_up_a_switch_are_told(ready: Any) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
+    (ready.root / "sys/kernel/kpatch/patches/kpatch_a/blocking").write_text("42 cat x meminfo_proc_show\n")
+    assert read_host(ready.root)["patches"][0]["blocking"] == ["42 cat x meminfo_proc_show"]

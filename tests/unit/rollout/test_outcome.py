@@ -61,8 +61,10 @@ def test_result_that_did_not_come_back_is_read_on_the_host() -> None:
 
 def test_switch_that_is_still_under_way_is_no_success(made: dict[str, Any]) -> None:
     seen = look("kpatch", "kpatch_fix")
-    seen["host"]["patches"][0]["transition"] = True
-    assert outcome.after(made, "h", [], seen).state == "transitioning"
+    seen["host"]["patches"][0] |= {"transition": True, "blocking": ["42 cat meminfo_proc_show"]}
+    verdict = outcome.after(made, "h", [], seen)
+    assert verdict.state == "transitioning"
+    assert "waits for 42 cat meminfo_proc_show" in verdict.reason
 
 
 def test_reason_is_that_of_the_item_that_failed(made: dict[str, Any]) -> None:
