@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, patchset, runs, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, guard, patchset, runs, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
@@ -105,6 +105,7 @@ def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     if not (directory / "manifest.json").exists():
         return None
     found = manifest.load(directory / "manifest.json")
+    guard.check(directory / found["file"], store)
     manifest.check_file(found, directory / found["file"])
     return found
 
@@ -115,8 +116,13 @@ def changed_artifacts(plan: dict[str, Any]) -> list[str]:
         f"{release}/{name}"
         for release, kernel in plan["kernels"].items()
         for name, kept in kernel["artifacts"].items()
-        if (artifact(Path(plan["store"]), release, name) or {}).get("input_sha256") != kept["input_sha256"]
+        if not _same(artifact(Path(plan["store"]), release, name), kept)
     ]
+
+
+def _same(found: dict[str, Any] | None, kept: dict[str, Any]) -> bool:
+    """Whether an artifact is the one that was planned with: made of the same, and the same bytes."""
+    return found is not None and all(found[key] == kept[key] for key in ("input_sha256", "sha256"))
 
 
 def create(home: Path, identity: str, check: bool) -> Path:

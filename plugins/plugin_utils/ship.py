@@ -18,6 +18,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host import results a
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import read_checked
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import guard
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 
 Result = dict[str, Any]
 Host = dict[str, Any]
@@ -154,7 +156,12 @@ def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any],
         raise HostError("bad-manifest", str(error)) from error
     if manifest["name"] != name:
         raise HostError("bad-manifest", f"{name}: the manifest is that of {manifest['name']!r}; build it again")
-    return manifest, directory / manifest["file"]
+    path = directory / manifest["file"]
+    try:
+        guard.check(path, store)
+    except FleetError as error:
+        raise HostError("tampered", str(error)) from error
+    return manifest, path
 
 
 def _checked_host(host: Any) -> dict[str, Any]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,23 @@ def test_new_build_in_the_store_is_noticed(order: plan.Order, store: Path) -> No
     assert plan.changed_artifacts(made) == []
     put(store, "fix", input_sha256="2" * 64)
     assert plan.changed_artifacts(made) == ["6.1.0-1/fix"]
+
+
+def test_same_input_with_other_bytes_is_noticed(order: plan.Order, store: Path) -> None:
+    made = plan.make("id", order, {"h": look()}, False)
+    path = next(store.glob("*/fix/*/manifest.json"))
+    (path.parent / "kpatch_fix.ko").write_bytes(b"OK")
+    other = {**json.loads(path.read_text()), "sha256": hashlib.sha256(b"OK").hexdigest()}
+    path.write_text(json.dumps(other))
+    assert plan.changed_artifacts(made) == ["6.1.0-1/fix"]
+
+
+@pytest.mark.parametrize("place", ["", "6.1.0-1", "6.1.0-1/fix", "6.1.0-1/fix/" + "1" * 64, "file"])
+def test_store_that_everybody_can_write_to_is_refused(order: plan.Order, store: Path, place: str) -> None:
+    path = next(store.glob("*/fix/*/*.ko")) if place == "file" else store / place
+    path.chmod(path.stat().st_mode | 0o002)
+    with pytest.raises(FleetError, match="everybody can write to it"):
+        plan.make("id", order, {"h": look()}, False)
 
 
 def test_plan_is_read_back_as_it_was_written_and_not_made_twice(order: plan.Order, tmp_path: Path) -> None:
