@@ -95,6 +95,7 @@ class Parts:
         self._pieces: dict[int, list[Piece]] = {}
         self._starts: dict[int, list[int]] = {}
         self._relocs: dict[int, list[e.Reloc]] = {}
+        self._targets: dict[int, Target] = {}
         chunked = []
         for section in elf.sections:
             self._relocs[id(section)] = sorted(section.relocs, key=lambda reloc: reloc.offset)
@@ -124,6 +125,12 @@ class Parts:
 
     def target(self, section: e.Section, reloc: e.Reloc) -> Target:
         """What a relocation of *section* refers to."""
+        known = self._targets.get(id(reloc))
+        if known is None:
+            known = self._targets[id(reloc)] = self._target(section, reloc)
+        return known
+
+    def _target(self, section: e.Section, reloc: e.Reloc) -> Target:
         symbol = reloc.symbol
         if symbol.section is None:
             return Target(symbol, None, reloc.addend, 0)
