@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 
 Result = dict[str, Any]
+from ansible_collections.kpatch.fleet.plugins.module_utils.signature import NAME as SIGNATURE
 
 # What lies beside a patch module for people and programs to read.
 REPORTS = ("report.json", "report.txt")
@@ -29,6 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         "path": {"type": "str", "required": True},
         "manifest": {"type": "dict", "required": True},
         "store": {"type": "path", "required": True},
+        "signature": {"type": "str"},
     }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
@@ -43,12 +45,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             fetched = not _is_there(target, manifest)
             if fetched and not self._task.check_mode:
                 self._fetch(arguments["path"], manifest, target)
+            signed = not self._task.check_mode and _signed(target / SIGNATURE, arguments["signature"])
             pointed = not self._task.check_mode and _point(place / "current", target.name)
         except manifests.ManifestError as error:
             raise AnsibleActionFail(str(error)) from error
         except OSError as error:
             raise AnsibleActionFail(f"{error.filename}: can't be written: {error.strerror}") from error
-        return {**result, "changed": fetched or pointed, "path": str(target)}
+        return {**result, "changed": fetched or signed or pointed, "path": str(target)}
 
     def _fetch(self, source: str, manifest: dict[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,16 @@ def _is_there(target: Path, manifest: dict[str, Any]) -> bool:
         return manifests.load(target / "manifest.json") == manifest
     except manifests.ManifestError:
         return False
+
+
+def _signed(place: Path, signature: str | None) -> bool:
+    """Put the signature into its place; whether it was not there."""
+    if not signature or (place.is_file() and place.read_text(encoding="utf-8") == signature):
+        return False
+    temporary = place.with_name(f".{place.name}")
+    temporary.write_text(signature, encoding="utf-8")
+    temporary.replace(place)
+    return True
 
 
 def _point(link: Path, target: str) -> bool:

@@ -31,6 +31,10 @@ options:
       - The store on the controller.
     type: path
     required: true
+  signature:
+    description:
+      - The signature of its manifest, as M(kpatch.fleet.core_build) and M(kpatch.fleet.patch_build) return it.
+    type: str
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action

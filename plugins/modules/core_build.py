@@ -48,6 +48,13 @@ options:
       - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
     type: path
     default: ~/.cache/kpatch.fleet
+  signing_key:
+    description:
+      - The private key, a file on the builder, that signs the artifact's manifest; of any kind that ssh-keygen(1) signs
+        with, best C(ed25519). With a passphrase it has to be in ssh-agent.
+      - Hosts with a file C(/etc/kpatch.fleet/allowed_signers), and stores with a file C(allowed_signers), take nothing
+        else than what one of the keys in there has signed.
+    type: path
   kmod:
     description:
       - The directory on the controller with the C of the collection. By default the one that came with it.
@@ -97,6 +104,10 @@ refusals:
 manifest:
   description: The manifest of the artifact. In check mode null if it would be built.
   type: dict
+  returned: success
+signature:
+  description: The signature of the manifest; null if it is not signed.
+  type: str
   returned: success
 path:
   description: Its directory in the store. In check mode null if it would be built.

@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
+from ansible_collections.kpatch.fleet.plugins.module_utils import signature
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
@@ -93,7 +94,11 @@ class ShipAction(ActionBase):  # type: ignore[misc]
             raise
         except AnsibleError as error:
             raise HostError("transfer-failed", f"the artifacts did not reach the host: {error}") from error
-        return [{"manifest": part.manifest, "src": sent.get(part.src)} for part in parts if part.manifest]
+        return [
+            {"manifest": part.manifest, "src": sent.get(part.src), "signature": part.signature}
+            for part in parts
+            if part.manifest
+        ]
 
     def _transfer(self, paths: list[Path]) -> dict[Path | None, str]:
         """Bring files to the host; their paths there by those here."""
@@ -123,7 +128,7 @@ def _prepare(part: Part, parts: list[Part], host: Host, store: str) -> tuple[Par
         return part, _steps_off(part, host)
     manifest, path = find_artifact(Path(store), host["kernel"]["release"], part.name)
     image = read_checked(path, manifest)
-    found = replace(part, manifest=manifest, src=path)
+    found = replace(part, manifest=manifest, src=path, signature=_checked_signature(Path(store), manifest, path))
     steps = decide.steps(host, found)
     if "load" in steps:
         preflight.check_host(host, manifest, image)
@@ -131,6 +136,17 @@ def _prepare(part: Part, parts: list[Part], host: Host, store: str) -> tuple[Par
         if parts[0].name == manifests.CORE_NAME:
             preflight.check_core(host, manifest)
     return found, steps
+
+
+def _checked_signature(store: Path, manifest: dict[str, Any], path: Path) -> str | None:
+    """The manifest's signature, if it has one; HostError if the store names who may sign, and none of them has."""
+    place = path.with_name(signature.NAME)
+    given = place.read_text(encoding="utf-8") if place.is_file() else None
+    try:
+        signature.verify(manifests.dump(manifest), given, store / signature.ALLOWED, f"{path.parent}: the manifest")
+    except signature.SignatureError as error:
+        raise HostError("signature", str(error)) from error
+    return given
 
 
 def _steps_off(part: Part, host: Host) -> list[str]:

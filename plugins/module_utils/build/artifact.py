@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils import signature
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, build_id
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
     FORMAT,
     KPATCH,
+    dump,
     file_sha256,
     module_name,
 )
@@ -40,6 +43,27 @@ def present(shelf: Shelf, digest: str, check_mode: bool) -> Result | None:
     if not check_mode:
         shelf.select(digest)
     return Result(True, manifest, shelf.directory(digest))
+
+
+def signed(result: Result, key: str | None, check_mode: bool) -> Result:
+    """*result* with its manifest signed by *key*, if there is one; the signature appears whole, by rename."""
+    if key is None or result.manifest is None or result.path is None or check_mode:
+        return result
+    place, text = result.path / signature.NAME, dump(result.manifest)
+    made = signature.sign(text, Path(key))
+    if place.is_file() and place.read_text(encoding="utf-8") == made:
+        return result
+    with tempfile.TemporaryDirectory(dir=result.path.parent, prefix=".signing-") as scratch:
+        new = Path(scratch, signature.NAME)
+        new.write_text(made, encoding="utf-8")
+        new.replace(place)
+    return Result(True, result.manifest, result.path)
+
+
+def signature_of(result: Result) -> str | None:
+    """The signature that lies beside the artifact's manifest."""
+    place = None if result.path is None else result.path / signature.NAME
+    return place.read_text(encoding="utf-8") if place is not None and place.is_file() else None
 
 
 def common(name: str, tree: Tree, abi: int, module: Path, backend: str = KPATCH) -> dict[str, Any]:

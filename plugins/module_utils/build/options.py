@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signature_of, signed
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.backend import CHOICES
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LEAVE, SWITCH, ManifestError
+from ansible_collections.kpatch.fleet.plugins.module_utils.signature import SignatureError
 
 COMMON: dict[str, Any] = {
     "kernel": {
@@ -26,6 +27,7 @@ COMMON: dict[str, Any] = {
     },
     "store": {"type": "path", "required": True},
     "cache": {"type": "path", "default": "~/.cache/kpatch.fleet"},
+    "signing_key": {"type": "path"},
     "kmod": {"type": "path"},
     "sources": {"type": "dict"},
 }
@@ -49,7 +51,7 @@ def perform(module: Any, build: Callable[[Say], Result]) -> None:
         module.log(line)
 
     try:
-        result = build(say)
+        result = signed(build(say), module.params["signing_key"], module.check_mode)
     except RefusedError as error:
         lines = "\n".join(f"  {refusal}" for refusal in error.refusals)
         refusals = [
@@ -60,6 +62,8 @@ def perform(module: Any, build: Callable[[Say], Result]) -> None:
             refusals=refusals,
             progress=progress,
         )
+    except SignatureError as error:
+        module.fail_json(msg=f"{_what(module)} was built, but is not signed: {error}", refusals=[], progress=progress)
     except (BuildError, ManifestError) as error:
         module.fail_json(
             msg=f"{_what(module)} was not built; the store is as it was: {error}", refusals=[], progress=progress
@@ -75,6 +79,7 @@ def perform(module: Any, build: Callable[[Say], Result]) -> None:
             changed=result.changed,
             manifest=result.manifest,
             path=None if result.path is None else str(result.path),
+            signature=signature_of(result),
             progress=progress,
         )
 

@@ -35,6 +35,7 @@ class Part:
     wanted: str
     manifest: dict[str, Any] | None = None
     src: Path | None = None
+    signature: str | None = None
 
     @property
     def module(self) -> str:
@@ -49,7 +50,7 @@ class Part:
 
 def argument_spec(kind: str) -> dict[str, Any]:
     """The options of the module *kind*: 'core', 'patch' or 'patchset'."""
-    artifact = {"manifest": {"type": "dict", "required": True}, "src": {"type": "path"}}
+    artifact = {"manifest": {"type": "dict", "required": True}, "src": {"type": "path"}, "signature": {"type": "str"}}
     spec: dict[str, Any] = {
         "state": {"type": "str", "choices": list(STATES[kind]), "default": STATES[kind][0]},
         "store": {"type": "path"},
@@ -81,15 +82,12 @@ def asked_for(kind: str, params: dict[str, Any]) -> list[Part]:
 
 def with_artifacts(parts: list[Part], artifacts: list[dict[str, Any]]) -> list[Part]:
     """*parts* with what came along for them: each artifact is a checked 'manifest' and, if it was shipped, 'src'."""
-    came = {}
+    came: dict[str, dict[str, Any]] = {}
     for artifact in artifacts:
         manifest = checked_manifest(artifact["manifest"])
-        came[manifest["name"]] = (manifest, Path(artifact["src"]) if artifact["src"] else None)
-    nothing = (None, None)
-    return [
-        replace(part, manifest=manifest, src=src)
-        for part, (manifest, src) in ((part, came.get(part.name, nothing)) for part in parts)
-    ]
+        src = Path(artifact["src"]) if artifact["src"] else None
+        came[manifest["name"]] = {"manifest": manifest, "src": src, "signature": artifact.get("signature")}
+    return [replace(part, **came.get(part.name, {})) for part in parts]
 
 
 def checked_manifest(manifest: Any) -> dict[str, Any]:

@@ -8,13 +8,16 @@ What needs only the host's state as data is here for the controller as well, whi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils import signature
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.elf import ElfError, is_signed, modinfo
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LIVEPATCH
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LIVEPATCH, dump
 
 Host = dict[str, Any]
+_ALLOWED = f"etc/kpatch.fleet/{signature.ALLOWED}"
 Manifest = dict[str, Any]
 
 
@@ -98,6 +101,14 @@ def check_core(host: Host, manifest: Manifest) -> None:
             f"{manifest['module']} needs a core module with ABI {manifest['abi']}, the loaded one has {core['abi']}; "
             "build both from one release of the collection",
         )
+
+
+def check_signer(root: Path, manifest: Manifest, given: str | None) -> None:
+    """Where the host names who may sign, one of them has signed the manifest."""
+    try:
+        signature.verify(dump(manifest), given, root / _ALLOWED, f"the manifest of {manifest['module']}")
+    except signature.SignatureError as error:
+        raise HostError("signature", str(error)) from error
 
 
 def check_livepatch(kernel: dict[str, Any], manifest: Manifest) -> None:

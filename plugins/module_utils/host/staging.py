@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_text
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import check_signer
 
 _BASE = "var/lib/kpatch.fleet"
 # What is to be on with this kernel; read at boot.
@@ -34,6 +35,7 @@ class Staging:
     """The staged artifacts of one kernel release."""
 
     def __init__(self, root: Path, release: str) -> None:
+        self.root = root
         self.root = root
         self.base = root / _BASE
         self.directory = self.base / release
@@ -111,29 +113,35 @@ class Staging:
                 message = f"{path}: it has to be a directory of root's that only root can write to; mend or remove it"
                 raise HostError("not-permitted", message)
 
-    def write(self, image: bytes, manifest: dict[str, Any]) -> None:
-        """Put the checked .ko *image* and its manifest under temporary names."""
+    def write(self, image: bytes, manifest: dict[str, Any], signature: str | None = None) -> None:
+        """Put the checked .ko *image*, its manifest and that one's signature under temporary names."""
         module = manifest["module"]
         self.prepare()
         _write_new(self._new(module, ".ko"), image)
+        self._remove([self._new(module, ".sig")])
+        if signature:
+            _write_new(self._new(module, ".sig"), signature.encode())
         _write_new(self._new(module, ".json"), manifests.dump(manifest).encode())
 
     def publish(self, module: str) -> None:
         """Give the artifact under temporary names its own ones; the manifest comes last."""
         try:
-            for suffix in (".ko", ".json"):
-                self._new(module, suffix).replace(self._path(module, suffix))
+            if not self._new(module, ".sig").exists():  # nor may one stay that was another manifest's
+                self._path(module, ".sig").unlink(missing_ok=True)
+            for suffix in (".ko", ".sig", ".json"):
+                if suffix != ".sig" or self._new(module, suffix).exists():
+                    self._new(module, suffix).replace(self._path(module, suffix))
             _fsync_directory(self.directory)
         except OSError as error:
             raise from_oserror("give the staged artifact its name", error) from error
 
     def discard(self, module: str) -> None:
         """Remove what lies under temporary names, and the directory if it is empty then."""
-        self._remove([self._new(module, suffix) for suffix in (".ko", ".json")])
+        self._remove([self._new(module, suffix) for suffix in (".ko", ".sig", ".json")])
 
     def remove(self, module: str) -> None:
         """Remove the staged artifact and what an interrupted run left of it, and the directory if it is empty then."""
-        self._remove([self._path(module, suffix) for suffix in (".json", ".ko")])
+        self._remove([self._path(module, suffix) for suffix in (".json", ".sig", ".ko")])
         self.discard(module)
 
     @contextmanager
@@ -144,8 +152,10 @@ class Staging:
 
     @contextmanager
     def published_artifact(self, module: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The same for the artifact under its own name, with its manifest."""
+        """The same for the artifact under its own name, with its manifest, signed if the host says so."""
         manifest = self.manifest(module)
+        given = self._path(module, ".sig")
+        check_signer(self.root, manifest, given.read_text(encoding="utf-8") if given.is_file() else None)
         with _open_checked(self._path(module, ".ko"), manifest) as (handle, _image):
             yield handle, manifest
 

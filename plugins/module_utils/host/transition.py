@@ -93,6 +93,7 @@ class Transition:
         manifest = self._wanted_manifest()
         if self.part.src:
             self.image = read_checked(self.part.src, manifest)
+        preflight.check_signer(self.root, manifest, self.part.signature)
         preflight.check_host(self.host, manifest, self.image)
         self.staging.check_room(manifest["size"])
 
@@ -117,7 +118,7 @@ class Transition:
     def _do_stage(self) -> None:
         if self.image is None:
             raise HostError("transfer-failed", f"{self.module}: no file came with the order to load it; run again")
-        self.staging.write(self.image, self._wanted_manifest())
+        self.staging.write(self.image, self._wanted_manifest(), self.part.signature)
 
     def _do_publish(self) -> None:
         self.staging.publish(self.module)

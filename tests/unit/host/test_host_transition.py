@@ -218,8 +218,8 @@ def test_a_byte_changed_after_it_was_staged(ready: Any, monkeypatch: pytest.Monk
     way = ready.transition("kpatch_a", "enabled", *artifact)
     write = way.staging.write
 
-    def tamper(image: bytes, manifest: dict[str, Any]) -> None:
-        write(image, manifest)
+    def tamper(image: bytes, manifest: dict[str, Any], signature: str | None) -> None:
+        write(image, manifest, signature)
         (ready.root / STAGED / ".kpatch_a.ko.new").write_bytes(image.replace(b"name=x", b"name=y"))
 
     monkeypatch.setattr(way.staging, "write", tamper)
