@@ -5,7 +5,7 @@ SERIES ?= 6.1,6.12
 
 export FROM TO LIMIT
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults package package-check awx-check docs
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,3 +61,15 @@ corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 
 
 fuzz: ## damaged object files for the diff engine (TIME=60 seconds)
 	@TIME='$(TIME)' scripts/fuzz
+
+package: ## the collection as one tarball in .cache/dist, the same bytes each time
+	@scripts/package
+
+package-check: ## licences, changelog, tarball, galaxy-importer, execution environment
+	@scripts/package-check
+
+awx-check: ## AWX's configuration without a server, its jobs with ansible-runner
+	@scripts/awx-check
+
+docs: ## the pages and the reference as a static site in .cache/site
+	@scripts/docs

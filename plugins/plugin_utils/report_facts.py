@@ -22,6 +22,21 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "open": (bool,),
     "reasons": (list,),
     "runs": (dict, type(None)),
+    "state": (str,),
+    "reason": (str,),
+    "verdict": (str,),
+    "hosts": (list,),
+    "vanished": (list,),
+}
+# What an entry of its kind can't do without.
+_NEEDED = {
+    "gate": ("open", "reasons"),
+    "begin": ("host",),
+    "host": ("host", "state", "reason"),
+    "look": ("host", "state"),
+    "verdict": ("verdict", "reasons"),
+    "resume": ("hosts", "vanished"),
+    "undone": ("host", "state", "reason"),
 }
 
 
@@ -31,8 +46,9 @@ def sound(ledger: Ledger) -> Ledger:
     damaged = list(ledger.damaged)
     for number, entry in enumerate(ledger.entries, start=1):
         wrong = [key for key, kinds in _FIELDS.items() if key in entry and not isinstance(entry[key], kinds)]
-        if "time" not in entry or wrong:
-            damaged.append(f"entry {number} of the ledger: its {', '.join(wrong) or 'time'} is not what a ledger has")
+        wrong += [key for key in ("time", *_NEEDED.get(entry["event"], ())) if key not in entry]
+        if wrong:
+            damaged.append(f"entry {number} of the ledger: its {', '.join(wrong)} is not what a ledger has")
         else:
             entries.append(entry)
     return Ledger(entries, damaged)
@@ -42,8 +58,9 @@ def enrich(plan: Plan, ledger: Ledger, hosts: list[Host]) -> list[Host]:
     """Each host with when it was changed, for how long, and what its kernel said before and after."""
     begun = {entry["host"]: entry for entry in ledger.entries if entry["event"] == "begin"}
     ended = ledger.outcomes()
+    seen = {**ended, **ledger.undone()}
     return [
-        {**host, **_times(begun.get(host["host"]), ended.get(host["host"])), **_kernel(plan, ended, host["host"])}
+        {**host, **_times(begun.get(host["host"]), ended.get(host["host"])), **_kernel(plan, seen, host["host"])}
         for host in hosts
     ]
 
@@ -102,9 +119,9 @@ def _times(begin: dict[str, Any] | None, end: dict[str, Any] | None) -> dict[str
     }
 
 
-def _kernel(plan: Plan, ended: dict[str, Any], name: str) -> dict[str, Any]:
+def _kernel(plan: Plan, seen: dict[str, Any], name: str) -> dict[str, Any]:
     planned = plan["hosts"][name]
-    runs = ended[name].get("runs") if name in ended else planned.get("runs")
+    runs = seen[name].get("runs") if name in seen else planned.get("runs")
     windows = [patch["window_ns"] for patch in (runs or {}).get("patches") or [] if patch.get("window_ns")]
     return {
         "runs": runs,
@@ -119,6 +136,7 @@ def _batch(number: int, names: list[str], ledger: Ledger) -> dict[str, Any]:
     entries = [entry for entry in ledger.entries if entry["event"] in ("begin", "host") and entry["host"] in names]
     times = sorted(when for entry in entries if (when := _when(entry.get("time"))))
     gate = gates[-1] if gates else {}
+    verdicts = [entry for entry in ledger.entries if entry["event"] == "verdict" and entry.get("batch") == number]
     states = Counter(entry["state"] for host, entry in ledger.outcomes().items() if host in names)
     return {
         "number": number,
@@ -126,6 +144,7 @@ def _batch(number: int, names: list[str], ledger: Ledger) -> dict[str, Any]:
         "gate": None if not gate else "open" if gate["open"] else "shut",
         "gate_time": gate.get("time"),
         "reasons": [str(reason) for reason in gate.get("reasons") or []],
+        "verdict": verdicts[-1]["verdict"] if verdicts else None,
         "begin": times[0].isoformat() if times else None,
         "end": times[-1].isoformat() if times else None,
         "states": dict(states),
@@ -161,7 +180,7 @@ def _is_on(part: dict[str, Any], module: str) -> bool:
 
 def _said(entry: dict[str, Any]) -> dict[str, str]:
     told = entry.get("reason") or entry.get("failure") or "; ".join(map(str, entry.get("reasons") or []))
-    state = entry.get("state") or {True: "open", False: "shut", None: ""}[entry.get("open")]
+    state = entry.get("state") or entry.get("verdict") or {True: "open", False: "shut", None: ""}[entry.get("open")]
     batch = entry.get("batch")
     return {
         "host": str(entry.get("host") or ""),

@@ -62,13 +62,14 @@ def _batches(document: dict[str, Any]) -> list[str]:
             batch["number"],
             batch["hosts"],
             batch["gate"] or "not reached",
+            _text(batch["verdict"] or "-"),
             batch["begin"] or "-",
             batch["end"] or "-",
             _text(", ".join(f"{count} {state}" for state, count in sorted(batch["states"].items()))),
         )
         for batch in document["timeline"]
     ]
-    return table.markdown(("batch", "hosts", "gate", "begin", "end", "outcome"), rows) if rows else []
+    return table.markdown(("batch", "hosts", "gate", "verdict", "begin", "end", "outcome"), rows) if rows else []
 
 
 def _coverage(document: dict[str, Any]) -> list[str]:

@@ -161,11 +161,13 @@ def test_entries_with_wrong_values_make_a_report_all_the_same() -> None:
         {"event": "gate", "open": True, "reasons": 1, "batch": 1},
         {"event": "begin", "host": "nobody", "time": 5},
         {"event": "host", "host": "web000", "state": "applied", "reason": "", "runs": [1], "time": "yesterday"},
+        {"event": "resume", "time": "yesterday"},
+        {"event": "verdict", "time": "yesterday", "verdict": "pass"},
         {"event": "soon", "time": "yesterday"},
         {"event": "soon", "text": "what a later version wrote"},
     ]
     document = report_document.document(made, Ledger(strange))
-    assert len([note for note in document["missing"] if "is not what a ledger has" in note]) == 5
+    assert len([note for note in document["missing"] if "is not what a ledger has" in note]) == 7
     assert "no time that can be read" in document["missing"][-1]
     report_page.html(document)
     report_markdown.markdown(document)
@@ -189,3 +191,18 @@ def test_narrow_terminal_gets_a_table_that_fits() -> None:
     assert "web002  2      lost" in lines
     assert "web002: no route" in lines
     assert any("6.1.0-56-cloud-amd64" in line for line in report.console(DOCUMENTS["stopped"], 120))
+
+
+def test_batch_that_was_taken_back_is_told_as_its_kernels_are_now() -> None:
+    made = example.plan(2)
+    before = example.ledger(made)
+    bare = {"kernel": example.KERNELS[0], "taint": "OEKD", "core": None, "patches": [], "livepatches": []}
+    undone = {"time": "2026-11-23T09:00:00+00:00", "event": "undone", "host": "web000", "batch": 1, "state": "absent"}
+    verdict = {"time": undone["time"], "event": "verdict", "batch": 1, "verdict": "fail", "reasons": ["oops"]}
+    document = report_document.document(
+        made, Ledger([*before.entries, verdict, {**undone, "reason": "", "runs": bare}])
+    )
+    host = document["hosts"][0]
+    assert (host["state"], host["taint_after"], host["window_ns"]) == ("absent", "OEKD", None)
+    assert document["timeline"][0]["verdict"] == "fail"
+    assert document["coverage"]["patches"][0]["on"] == 1
