@@ -43,5 +43,11 @@ def test_commands_of_the_pages_work(fleet: Fleet) -> None:
         words = shlex.split(command)[1:]
         options = [word for word in words if not word.startswith("kpatch.fleet.")]
         options = [option.replace("web1,web2", "h1,h2") for option in options]
+        if "kpatch_retry" in command:
+            # There has to be something to try again.
+            fleet.run("rollback", "-e", patches, "-e", quick)
+            fleet.update("h1", faults={"patch": "fail"})
+            assert fleet.run("rollout", "-e", patches, "-e", quick).failed == ["h1"]
+            fleet.update("h1", faults={})
         run = fleet.run(playbook(command), "-e", patches, "-e", quick, *options)
         assert run.status == 0, command
