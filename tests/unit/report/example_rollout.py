@@ -80,6 +80,7 @@ def _artifact(name: str) -> dict[str, Any]:
         "sha256": "2" * 64,
         "srcversion": "ABC",
         "build_id": "cd" * 20,
+        "safety": [] if name == "kpatch" else ["What suffices: leave function, switch function."],
         "functions": [] if name == "kpatch" else functions,
     }
 

@@ -22,6 +22,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     report_markdown,
     report_page,
     report_tables,
+    safety,
 )
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 
@@ -206,3 +207,12 @@ def test_batch_that_was_taken_back_is_told_as_its_kernels_are_now() -> None:
     assert (host["state"], host["taint_after"], host["window_ns"]) == ("absent", "OEKD", None)
     assert document["timeline"][0]["verdict"] == "fail"
     assert document["coverage"]["patches"][0]["on"] == 1
+
+
+def test_safety_report_of_the_builder_reaches_the_page(tmp_path: Path) -> None:
+    told = {"consistency": {"suffices": "leave kernel"}, "risks": [{"where": "struct sock", "risk": "old layout"}]}
+    (tmp_path / safety.FILE).write_text(json.dumps(told))
+    assert safety.lines(tmp_path) == ["What suffices: leave kernel", "struct sock: old layout"]
+    (tmp_path / safety.FILE).write_text("[]")
+    assert safety.lines(tmp_path) == safety.lines(tmp_path / "missing") == []
+    assert "leave function, switch function." in Reader(report_page.html(DOCUMENTS["done"])).text
