@@ -15,49 +15,18 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from host import Host
+from models import MODELS, Model
 from witness_table import Row, write_table
 
 CYCLES = int(os.environ.get("CYCLES", "20"))
 TABLE = os.environ.get("WITNESS_TABLE")
 _SECONDS_PER_CYCLE = 2.0
 _DRIVER = Path(__file__).with_name("witness_drive.py")
-_LEAVE = ("function", "patched_set", "kernel")
-_SWITCH = ("function", "thread", "kernel")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model, what it promises, and which promises of others are seen broken under it."""
-
-    leave: str
-    switch: str
-    counting: bool
-    promises: frozenset[str]
-    breaks: frozenset[str]
-
-    def __str__(self) -> str:
-        return f"{self.leave} {self.switch}{' counting' if self.counting else ''}"
-
-    def parameters(self) -> list[str]:
-        """For insmod of kpt_swap."""
-        numbers = _LEAVE.index(self.leave), _SWITCH.index(self.switch), int(self.counting)
-        return [f"{name}={number}" for name, number in zip(("leave", "switching", "means"), numbers, strict=True)]
-
-
-def model(name: str, promises: str, breaks: str) -> Model:
-    leave, switch, *counting = name.split()
-    return Model(leave, switch, bool(counting), frozenset(promises.split()), frozenset(breaks.split()))
-
-
-MODELS = [
-    model("patched_set kernel", "call thread kernel", "syscall"),
-]
 
 
 @pytest.fixture(scope="module")
