@@ -38,6 +38,9 @@ witness: ## each consistency model under fire: what it promises, what it breaks 
 cycles: ## a patch loaded, enabled, disabled and unloaded 1,000 times under load (CYCLES=1000)
 	@SERIES='$(SERIES)' scripts/cycles
 
+bench-core: ## what the core module costs beside the kernel's own means; writes docs/performance.md
+	@SERIES='$(SERIES)' scripts/bench-core
+
 debug-kernel-tests: ## the kernel tests in a kernel with KASAN, lockdep, kmemleak (its build takes a quarter of an hour)
 	@scripts/debug-kernel-tests
 

@@ -1,0 +1,170 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the benchmarks of one kernel found: tables in Markdown, plots as SVG, and both in the page.
+
+Of what noise can only lengthen the minimum is told beside the median.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+mpl.use("svg")
+# The same data give the same file.
+mpl.rcParams["svg.hashsalt"] = "kpatch.fleet"
+
+Found = dict[str, Any]
+BEGIN, END = "<!-- bench-core: begin -->", "<!-- bench-core: end -->"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(nanoseconds: Iterable[float]) -> str:
+    """Minimum and median."""
+    values = list(nanoseconds)
+    return f"{min(values) / 1e6:.2f} / {statistics.median(values) / 1e6:.2f} ms"
+
+
+def ratio(samples: Sequence[dict[str, int]], above: str, below: str) -> float:
+    """The median of the ratios of pairs that were measured one after the other."""
+    return statistics.median(sample[above] / sample[below] for sample in samples)
+
+
+def _window_cells(samples: Sequence[dict[str, int]]) -> list[str]:
+    windows, empty = spread(s["window"] for s in samples), spread(s["empty"] for s in samples)
+    return [windows, empty, f"{ratio(samples, 'window', 'empty'):.2f}"]
+
+
+def per_unit(points: Sequence[tuple[float, float]]) -> float:
+    """Least squares: how much each one more costs."""
+    return statistics.linear_regression([x for x, _y in points], [y for _x, y in points]).slope
+
+
+def minima(found: Sequence[Found], key: str) -> list[tuple[float, float]]:
+    """The least window for each count."""
+    return [(float(entry[key]), float(min(s["window"] for s in entry["samples"]))) for entry in found]
+
+
+def windows_by_tasks(found: Found) -> str:
+    """How the window grows with the tasks."""
+    rows = [[str(e["tasks"]), "busy" if e["busy"] else "idle", *_window_cells(e["samples"])] for e in found["by_tasks"]]
+    idle = minima([e for e in found["by_tasks"] if not e["busy"]], "tasks")
+    text = table(("tasks", "load", "window", "empty stop_machine()", "ratio"), rows)
+    return text + (f"\nEach task more costs {per_unit(idle) / 1e3:.2f} µs (idle).\n" if len(idle) > 1 else "")
+
+
+def windows_by_functions(found: Found) -> str:
+    """How the window grows with the functions."""
+    entries = found["by_functions"]
+    rows = [[str(e["functions"]), f"{e['load_ns'] / 1e6:.0f} ms", *_window_cells(e["samples"])] for e in entries]
+    points = minima(entries, "functions")
+    text = table(("functions", "load until enabled", "window", "empty stop_machine()", "ratio"), rows)
+    return text + (f"\nEach function more costs {per_unit(points) / 1e3:.2f} µs.\n" if len(points) > 1 else "")
+
+
+def calls(found: Found) -> str:
+    """What a call of a patched function costs."""
+    rows = []
+    for name in ("nobody", "kpatch", "livepatch"):
+        samples = [s for entry in found["calls"] if entry["by"] == name for s in entry["samples"]]
+        if samples:
+            least = min(s["patched"] for s in samples) / min(s["twin"] for s in samples)
+            rows.append([name, f"{ratio(samples, 'patched', 'twin'):.2f}", f"{least:.2f}"])
+    return table(("patched by", "call : call of its unpatched twin, median of pairs", "of the minima"), rows)
+
+
+def transitions(found: Found) -> str:
+    """How long a switch takes, by model."""
+    rows = []
+    for entry in found["transitions"]:
+        cells = [spread(sample[way] for sample in entry["samples"]) for way in ("on", "off")]
+        rows.append([entry["model"], "busy" if entry["busy"] else "idle", *cells])
+    return table(("model", "load", "loaded until on", "off"), rows)
+
+
+def plot_windows(found: Found, entries: str, key: str, path: Path) -> None:
+    """The window over tasks or functions, and what a stop for nothing takes."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for busy in (False, True):
+        chosen = [entry for entry in found[entries] if entry.get("busy", False) == busy]
+        if not chosen:
+            continue
+        name = "busy" if busy else "idle"
+        counts = [entry[key] for entry in chosen]
+        for what, style in (("window", "o-"), ("empty", "x--")):
+            medians = [statistics.median(s[what] for s in entry["samples"]) / 1e6 for entry in chosen]
+            label = f"{'switch' if what == 'window' else 'empty stop_machine()'}, {name}"
+            axes.plot(counts, medians, style, label=label)
+    axes.set(xlabel=key, ylabel="median, ms (emulated)", title=f"Stop window, {found['release']}")
+    _save(figure, axes, path)
+
+
+def plot_transitions(found: Found, path: Path) -> None:
+    """Time until a patch is on, by model."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    models = list(dict.fromkeys(entry["model"] for entry in found["transitions"]))
+    for offset, busy in ((-0.2, False), (0.2, True)):
+        chosen = {e["model"]: e["samples"] for e in found["transitions"] if e["busy"] == busy}
+        medians = [statistics.median(s["on"] for s in chosen[model]) / 1e6 for model in models]
+        places = [number + offset for number in range(len(models))]
+        axes.barh(places, medians, 0.4, label="busy" if busy else "idle")
+    axes.set_yticks(range(len(models)), models)
+    axes.set(xlabel="loaded until on, median, ms (emulated)", title=f"Transitions, {found['release']}", xscale="log")
+    _save(figure, axes, path)
+
+
+def _save(figure: Any, axes: Any, path: Path) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    # Without a date the same data give the same file.
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def machine() -> str:
+    """What it was measured on."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"model name\s*:\s*(.*)", text)
+    cores = len(re.findall(r"^processor", text, re.MULTILINE))
+    return f"{cores} cores of {model[1] if model else platform.machine()}, QEMU without hardware acceleration (TCG)"
+
+
+def section(found: Found, pictures: Path) -> str:
+    """One kernel's results; plots go into the directory *pictures*."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    base = found["release"]
+    plot_windows(found, "by_tasks", "tasks", pictures / f"{base}-tasks.svg")
+    plot_windows(found, "by_functions", "functions", pictures / f"{base}-functions.svg")
+    plot_transitions(found, pictures / f"{base}-transitions.svg")
+    names = {kind: f"![{kind}]({pictures.name}/{base}-{kind}.svg)" for kind in ("tasks", "functions", "transitions")}
+    parts = [
+        f"### {base}, {found['cpus']} processors\n",
+        f"#### The stop window, by tasks\n\n{windows_by_tasks(found)}\n{names['tasks']}\n",
+        f"#### The stop window, by functions\n\n{windows_by_functions(found)}\n{names['functions']}\n",
+        f"#### Calls\n\n{calls(found)}",
+        f"#### Transitions\n\n{transitions(found)}\n{names['transitions']}\n",
+    ]
+    return "\n".join(parts)
+
+
+def write(page: Path, command: str, results: Iterable[Found]) -> None:
+    """Put the results between the marks of *page*."""
+    before, _begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    head = f"Measured on {machine()}, by `{command}`. Minimum / median where there are two figures.\n"
+    body = "\n".join([head, *(section(found, page.with_suffix("")) for found in results)])
+    page.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after or chr(10)}", encoding="utf-8")
