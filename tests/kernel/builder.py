@@ -82,8 +82,8 @@ class DebugBuilder(Builder):
         """The modules of kmod/core and kmod/tests, compiled in *scratch*."""
         for part in ("core", "tests"):
             shutil.copytree(KMOD / part, scratch / part)
-            symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers" if part == "tests" else ""
-            run(["make", "-s", "-C", self.objects, f"M={scratch / part}", symbols, "modules"])
+            symbols = [f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"] if part == "tests" else []
+            run(["make", "-s", "-C", self.objects, f"M={scratch / part}", *symbols, "modules"])
         return [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko")]
 
 
