@@ -16,6 +16,13 @@ LEVELS = ("call", "syscall", "thread", "kernel")
 BEGIN, END = "<!-- witness: begin -->", "<!-- witness: end -->"
 _HEAD = ("kernel", "model", "switches", "refused", "calls", *LEVELS, "window", "transition")
 
+_LEGEND = (
+    "Two functions in two modules change their calling convention together, while processes, kernel threads and a "
+    "timer call them. Counted is how often old and new met: within one call of the outer function, within one system "
+    "call, in a thread that had run the switch's target and then ran the other again, and in the whole kernel, where "
+    "somebody was in the other while somebody ran the target."
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -53,6 +60,6 @@ def write_table(page: Path, rows: Iterable[Row]) -> None:
     _old, _end, after = rest.partition(END)
     command = f"make witness SERIES={os.environ.get('SERIES', '')} CYCLES={os.environ.get('CYCLES', '')}"
     found = table(rows)
-    body = f"{BEGIN}\n\n`{command}`, in virtual machines that QEMU emulates:\n\n{found}\n{END}"
+    body = f"{BEGIN}\n\n`{command}`, in virtual machines that QEMU emulates. {_LEGEND}\n\n{found}\n{END}"
     page.write_text(f"{before}{body}{after or chr(10)}", encoding="utf-8")
     print(f"\n{found}\nwritten to {page}")
