@@ -122,9 +122,9 @@ def look(cache: Path, kernel: Identity) -> Tree | None:
     root = kernel_directory(cache, kernel.release)
     try:
         facts = json.loads((root / "kernel.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
-    if facts.pop("format") != FORMAT or facts["build_id"] != kernel.build_id:
+    if facts.pop("format", None) != FORMAT or facts["build_id"] != kernel.build_id:
         return None
     return Tree(root=root, **facts)
 
