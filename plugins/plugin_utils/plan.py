@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, guard, patchset, runs, safety, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, guard, patchset, runs, safety, signer, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
@@ -29,7 +29,7 @@ BASELINE = "baseline.json"
 # What a plan keeps of a manifest: enough to know the artifact again, in the store and in a kernel.
 KEPT = ("file", "input_sha256", "sha256", "srcversion", "build_id", "functions")
 # What it keeps for the report, where the manifest has it.
-TOLD = ("added", "size", "signer", "backend")
+TOLD = ("added", "size", "backend")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -217,7 +217,8 @@ def _stored(order: Order, release: str) -> dict[str, Any]:
     for name in [manifest.CORE_NAME, *order.names]:
         if one := artifact(order.store, release, name):
             found[name] = {key: one[key] for key in (*KEPT, *TOLD) if key in KEPT or key in one}
-            found[name]["safety"] = safety.lines(order.store / release / name / one["input_sha256"])
+            directory = order.store / release / name / one["input_sha256"]
+            found[name].update(safety=safety.lines(directory), signer=signer.fingerprint(directory))
             made[name] = {"build_id": one["kernel"]["build_id"], "consistency": one["consistency"]}
     return {"artifacts": found, "made": made}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from xml.etree import ElementTree
 import example_rollout as example
 import jsonschema
 import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils import signature
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     report,
     report_document,
@@ -23,6 +25,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     report_page,
     report_tables,
     safety,
+    signer,
 )
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 
@@ -216,3 +219,13 @@ def test_safety_report_of_the_builder_reaches_the_page(tmp_path: Path) -> None:
     (tmp_path / safety.FILE).write_text("[]")
     assert safety.lines(tmp_path) == safety.lines(tmp_path / "missing") == []
     assert "leave function, switch function." in Reader(report_page.html(DOCUMENTS["done"])).text
+
+
+def test_signer_is_the_key_that_ssh_keygen_names(tmp_path: Path) -> None:
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(keygen, check=True)
+    told = subprocess.run(["ssh-keygen", "-l", "-f", str(tmp_path / "key")], capture_output=True, text=True, check=True)
+    (tmp_path / signature.NAME).write_text(signature.sign("text", tmp_path / "key"))
+    assert signer.fingerprint(tmp_path) == told.stdout.split()[1]
+    (tmp_path / signature.NAME).write_text("-----BEGIN\nU1NI\n")
+    assert signer.fingerprint(tmp_path) == signer.fingerprint(tmp_path / "missing") == ""
