@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The programs that write C while a kernel is built, and that its packages lack: made by a real ``make prepare``.
 
-It runs in a folder of its own, and only programs are taken from there: what else it generates it would generate
-otherwise than the distribution's build did (the release, for one), and the prepared tree has all of it.
+It runs in a copy, and only programs are taken from there: what else it generates it would generate otherwise than
+the distribution's build did (the release, for one), and the prepared tree has all of it.
 """
 
 from __future__ import annotations
@@ -31,28 +31,22 @@ def lacking(said: str) -> bool:
     return _LACKING.search(said) is not None
 
 
-def add(tree: Tree, say: Callable[[str], None]) -> bool:
-    """Add the programs to the prepared tree; False if they have been added before."""
+def add(tree: Tree, prepare: Callable[[Tree, Path], None], say: Callable[[str], None]) -> bool:
+    """Add the programs to the prepared tree; False if they have been added before. *prepare* works on a copy of it."""
     if (tree.objects / _MADE).exists():
         return False
     say(f"{tree.release}: its packages lack a program that generates sources; running 'make prepare' for it")
     with tempfile.TemporaryDirectory(dir=tree.root.parent, prefix=f".{tree.root.name}.") as scratch:
-        folder = Path(scratch)
-        shutil.copyfile(tree.objects / ".config", folder / ".config")
+        copy = Path(scratch) / "objects"
+        shutil.copytree(tree.objects, copy, symlinks=True)
         try:
-            _prepare(tree, folder)
+            prepare(tree, copy)
         except BuildError as error:
             raise BuildError(f"kernel {tree.release}: 'make prepare' failed: {error}") from error
         for part in _FOLDERS:
-            _take(folder / part, tree.objects / part)
+            _take(copy / part, tree.objects / part)
     (tree.objects / _MADE).touch()
     return True
-
-
-def _prepare(tree: Tree, folder: Path) -> None:
-    compilers = [f"CC={tree.cc}", f"HOSTCC={tree.cc}"]
-    for target in ("olddefconfig", "prepare", "scripts"):
-        tree.tools.run(["make", "-s", f"-j{os.cpu_count()}", "-C", tree.source, f"O={folder}", *compilers, target])
 
 
 def _take(made: Path, wanted: Path) -> None:
