@@ -86,7 +86,9 @@ class _Makefiles:
     def _evaluate(self, directory: str) -> list[str]:
         variables = [f"obj={directory}", f"srctree={self._tree.source}", "SRCARCH=x86", "ARCH=x86", "BITS=64"]
         try:
-            said = run(["make", "-rR", "-s", "-f", self._driver, *variables], self._tree.objects)
+            said = run(
+                ["make", "-rR", "-s", "-I", self._tree.source, "-f", self._driver, *variables], self._tree.objects
+            )
         except BuildError as error:
             raise BuildError(
                 f"kernel {self._tree.release}: the makefile of {directory} can't be read: {error}"

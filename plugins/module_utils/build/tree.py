@@ -16,24 +16,27 @@ import fcntl
 import hashlib
 import json
 import lzma
+import mmap
 import os
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TextIO
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, toolchain
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify, suite_of
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
 
 FORMAT = 1
 Say = Callable[[str], None]
 
+_BUILD_ID = (b"GNU\0", 3)
+_NOTE = struct.Struct("<III")  # sizes of name and description, type
 _SETTING = re.compile(r'(CONFIG_\w+)=(?:"(.*)"|(.*))')
 
 
@@ -228,29 +231,38 @@ def _check_vmlinux(vmlinux: Path, kernel: Identity) -> None:
 
 def build_id(path: Path) -> str:
     """The GNU build id of an ELF file, in hex."""
-    match = re.search(r"Build ID: ([0-9a-f]+)", run(["readelf", "-n", "-W", path]))
-    if match is None:
-        raise BuildError(f"{path}: has no build id")
-    return match[1]
+    # Not by readelf -n: it fails at notes that are younger than itself, as 7.2's modules have them.
+    for section in (".note.gnu.build-id", ".notes"):  # of modules; of vmlinux
+        for name, kind, description in _notes(_section(path, section)):
+            if (name, kind) == _BUILD_ID:
+                return description.hex()
+    raise BuildError(f"{path}: has no build id")
+
+
+def _notes(section: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """The notes of a section: owner, type, description."""
+    at = 0
+    while at + _NOTE.size <= len(section):
+        name_size, size, kind = _NOTE.unpack_from(section, at)
+        name = at + _NOTE.size
+        description = name + (name_size + 3) // 4 * 4
+        yield section[name : name + name_size], kind, section[description : description + size]
+        at = description + (size + 3) // 4 * 4
 
 
 def modinfo(path: Path) -> dict[str, str]:
     """The single-valued fields of a module's .modinfo."""
-    with tempfile.NamedTemporaryFile() as section:
-        run(
-            [
-                "objcopy",
-                "-O",
-                "binary",
-                "--only-section=.modinfo",
-                "--set-section-flags",
-                ".modinfo=alloc",
-                path,
-                section.name,
-            ]
-        )
-        text = Path(section.name).read_bytes().decode("utf-8", "replace")
+    text = _section(path, ".modinfo").decode("utf-8", "replace")
     return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+
+
+def _section(path: Path, name: str) -> bytes:
+    """The contents of a section; empty if there is none of that name."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as image:
+        with memoryview(image) as view:
+            headers = elf.headers(path, view, (elf.ET_REL, elf.ET_EXEC, elf.ET_DYN))
+        found = (header for header in headers if header.name == name)
+        return b"".join(image[header.offset : header.offset + header.size] for header in found)
 
 
 def _uncompressed(path: Path, scratch: Path) -> Path:
