@@ -5,7 +5,7 @@ SERIES ?= 6.1,6.12
 
 export FROM TO LIMIT
 
-.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults package package-check awx-check docs
+.PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults package package-check awx-check docs bench-rollout
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ kernel-tests: ## the core module in booted kernels (SERIES=5.10,6.1,6.12,6.12-de
 
 faults: ## faults and what has to hold meanwhile, simulated and on a booted machine (FAULT=name)
 	@scripts/faults
+
+bench-rollout: ## what a rollout costs the controller (HOSTS=1000)
+	@scripts/bench-rollout
 
 molecule: ## molecule's default scenario on real kernels
 	@scripts/molecule

@@ -55,6 +55,8 @@ class Fleet:
         self.hosts.mkdir()
         # Without a soak, and with what went wrong left as it is: a test that is about either says so.
         self.policy: dict[str, Any] = {"soak": 0, "on_failure": "hold"}
+        self.sizes: list[Any] = [1, 2, 2]
+        self.time_limit: float | None = 300
         self.names = [f"h{number}" for number in range(1, count + 1)]
         for name in self.names:
             self.write(name, {"host": _host(RELEASE)})
@@ -109,7 +111,7 @@ class Fleet:
         extra = {
             "kpatch_home": str(self.home),
             "kpatch_patches": [{"name": name} for name in self.patches],
-            "kpatch_batches": [1, 2, 2],
+            "kpatch_batches": self.sizes,
             "kpatch_policy": self.policy,
             # Nothing is compiled here.
             "builder_packages": [],
@@ -127,7 +129,7 @@ class Fleet:
 
     def run(self, playbook: str, *options: str) -> Run:
         process = self.start(playbook, *options)
-        output, _nothing = process.communicate(timeout=300)
+        output, _nothing = process.communicate(timeout=self.time_limit)
         print(output)
         return Run(process.returncode, output)
 
@@ -196,8 +198,12 @@ def _host(release: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection, with the plugins that reach a host replaced by simulated ones."""
-    top = tmp_path_factory.mktemp("collections")
+    """The collection, as `tree` makes it."""
+    return tree(tmp_path_factory.mktemp("collections"))
+
+
+def tree(top: Path) -> Path:
+    """The collection below *top*, with the plugins that reach a host replaced by simulated ones."""
     tree = top / "ansible_collections/kpatch/fleet"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("meta", "plugins", "roles", "playbooks", "kmod"):

@@ -7,7 +7,7 @@ The file is named by the variable simulated_hosts (a directory) and the host's n
 nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'taint-then-fail',
 'reboot', 'slow', 'oops-later', 'cut' (the host goes on, but nobody is told); 'later', what becomes of the file at each
 look once it is patched; 'checks', the verdicts look by look, by name. Every step that would change something is written
-to touched.log beside it.
+to touched.log beside it, every round trip to trips.log.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class SimulatedAction(ActionBase):
         self.directory = Path(task_vars["simulated_hosts"])
         self.path = self.directory / f"{self.name}.json"
         self.file = json.loads(self.path.read_text())
+        with (self.directory / "trips.log").open("a") as log:
+            log.write(f"{self.name} {self._task.action}\n")
         try:
             if self.file.get("lost"):
                 raise AnsibleConnectionFailure("no route to host")
