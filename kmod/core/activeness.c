@@ -2,9 +2,9 @@
 /*
  * activeness.c - looks at the stack of every task for functions being switched
  *
- * Locking: runs inside stop_machine() and takes no lock. Nothing else runs, so
- * neither the list of tasks nor any stack changes; the caller of
- * stop_machine() holds kpatch_mutex.
+ * Locking: the caller holds kpatch_mutex, so that no patch changes meanwhile.
+ * No lock is taken for a stack: its task is current, or the machine stands
+ * still, or the scheduler keeps the task from running.
  */
 #include <linux/cpumask.h>
 #include <linux/refcount.h>
@@ -14,65 +14,85 @@
 #include "activeness.h"
 #include "core.h"
 
-static bool func_holds(const struct live_func *func, enum live_role role,
+/* Whether calls in @universe reach the functions of a patch that switches. */
+static bool in_force(const struct live_patch *lpatch, enum kpatch_universe universe)
+{
+	return universe == (lpatch->role == LIVE_COMES ? KPATCH_NEW : KPATCH_OLD);
+}
+
+static bool func_holds(const struct kpatch_check *check, const struct live_func *func,
 		       unsigned long address)
 {
-	const struct live_func *now;
+	const struct live_func *below;
 
-	if (func->func->force)
-		return false;
 	if (kpatch_on_its_way(func, address))
 		return true;
-	if (role == LIVE_GOES)
+	if (in_force(func->lpatch, check->from))
 		return kpatch_in_code(&func->new_code, address);
+	if (check->own)
+		return false;
 	if (kpatch_in_code(&func->old_code, address))
 		return true;
-	now = kpatch_redirected_to(func);
-	return now && kpatch_in_code(&now->new_code, address);
+	below = kpatch_redirected_below(func);
+	return below && kpatch_in_code(&below->new_code, address);
+}
+
+static bool object_holds(struct kpatch_check *check, const struct live_object *obj,
+			 unsigned long address)
+{
+	const struct live_func *func;
+
+	if (!obj->attached)
+		return false;
+	for_each_live_func(obj, func) {
+		if (!func->func->force && func_holds(check, func, address)) {
+			check->function = func->func->name;
+			check->object = kpatch_object_name(obj->object);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* What a patch brings along may have been reached by a tail call. */
-static bool in_added_function(const struct kpatch_check *check, const struct live_patch *lpatch,
-			      const struct task_struct *task, unsigned long address)
+static bool added_code_holds(struct kpatch_check *check, struct live_patch *lpatch,
+			     const struct task_struct *task, unsigned long address)
 {
+	const struct module *owner = lpatch->patch->owner;
+
+	if (!in_force(lpatch, check->from))
+		return false;
 	/* Forced functions may call them, and their text stays. */
-	return lpatch->role == LIVE_GOES && task != check->caller &&
-	       within_module(address, lpatch->patch->owner) && !kpatch_forced(lpatch);
-}
-
-/* Records where @address is if that must have been left for @lpatch. */
-static bool patch_holds(struct kpatch_check *check, const struct live_patch *lpatch,
-			const struct task_struct *task, unsigned long address)
-{
-	struct live_object *obj;
-	struct live_func *func;
-
-	for_each_live_object(lpatch, obj) {
-		if (!obj->attached)
-			continue;
-		for_each_live_func(obj, func) {
-			if (func_holds(func, lpatch->role, address)) {
-				check->function = func->func->name;
-				check->object = kpatch_object_name(obj->object);
-				return true;
-			}
-		}
-	}
-	if (!in_added_function(check, lpatch, task, address))
+	if (kpatch_forced(lpatch))
+		return false;
+	if (task == check->caller || !within_module(address, owner))
 		return false;
 	check->function = "an added function";
-	check->object = lpatch->patch->owner->name;
+	check->object = owner->name;
 	return true;
 }
 
+/* Records where @address is if that must have been left. */
 static bool must_be_left(struct kpatch_check *check, const struct task_struct *task,
 			 unsigned long address)
 {
-	const struct live_patch *lpatch;
+	struct live_patch *lpatch;
+	struct live_object *obj;
 
-	for_each_live_patch(lpatch)
-		if (lpatch->role != LIVE_STAYS && patch_holds(check, lpatch, task, address))
+	if (kpatch_in_code(&kpatch_ftrace_code, address)) {
+		check->function = "a function that ftrace is called from";
+		check->object = "vmlinux";
+		return true;
+	}
+	for_each_live_patch(lpatch) {
+		if (lpatch->role == LIVE_STAYS)
+			continue;
+		for_each_live_object(lpatch, obj)
+			if (object_holds(check, obj, address))
+				return true;
+		if (added_code_holds(check, lpatch, task, address))
 			return true;
+	}
 	return false;
 }
 
@@ -80,12 +100,12 @@ static bool must_be_left(struct kpatch_check *check, const struct task_struct *t
  * As the kernel's own reliable walk, which is not exported: it has come to the
  * end of the stack, every address on the way was code, and none must be left.
  */
-static int check_stack(struct kpatch_check *check, struct task_struct *task)
+static enum kpatch_verdict walk_stack(struct kpatch_check *check, struct task_struct *task)
 {
 	struct unwind_state state;
 	unsigned long address;
 	struct pt_regs *regs;
-	bool active = false;
+	bool inside = false;
 
 	check->depth = 0;
 	check->function = NULL;
@@ -94,63 +114,116 @@ static int check_stack(struct kpatch_check *check, struct task_struct *task)
 	     unwind_next_frame(&state)) {
 		regs = unwind_get_entry_regs(&state, NULL);
 		if (regs && user_mode(regs))
-			return active ? -EBUSY : 0;
+			return inside ? KPATCH_INSIDE : KPATCH_LEFT;
 		/* Preempted without a frame of its own. */
 		if (regs && IS_ENABLED(CONFIG_FRAME_POINTER))
-			return active ? -EBUSY : -EAGAIN;
+			return inside ? KPATCH_INSIDE : KPATCH_UNREADABLE;
 		address = unwind_get_return_address(&state);
 		if (!address)
-			return active ? -EBUSY : -EAGAIN;
+			return inside ? KPATCH_INSIDE : KPATCH_UNREADABLE;
 		if (check->depth < KPATCH_STACK_DEPTH)
 			check->stack[check->depth++] = address;
-		active = active || must_be_left(check, task, address);
+		inside = inside || must_be_left(check, task, address);
 	}
-	if (active)
-		return -EBUSY;
-	return unwind_error(&state) ? -EAGAIN : 0;
+	if (inside)
+		return KPATCH_INSIDE;
+	return unwind_error(&state) ? KPATCH_UNREADABLE : KPATCH_LEFT;
 }
 
-static int check_task(struct kpatch_check *check, struct task_struct *task)
+void kpatch_name_task(struct kpatch_check *check, const struct task_struct *task)
 {
-	int err;
-
-	/* On a processor now: that is one of the stoppers. */
-	if (READ_ONCE(task->on_cpu))
-		return 0;
-	/* A dead task has given its stack back. */
-	if (!refcount_read(&task->stack_refcount))
-		return 0;
-	err = check_stack(check, task);
-	if (err) {
-		memcpy(check->comm, task->comm, sizeof(check->comm));
-		check->comm[sizeof(check->comm) - 1] = '\0';
-		check->pid = task->pid;
-	}
-	return err;
+	memcpy(check->comm, task->comm, sizeof(check->comm));
+	check->comm[sizeof(check->comm) - 1] = '\0';
+	check->pid = task->pid;
 }
 
 /**
- * kpatch_check_tasks() - check all tasks, the idle tasks included
+ * kpatch_check_stack() - look for what a task must have left
+ * @check:	the question, and the answer if the task is in the way
+ * @task:	the current task, or one that can't run meanwhile
+ *
+ * The caller holds kpatch_mutex.
+ */
+enum kpatch_verdict kpatch_check_stack(struct kpatch_check *check, struct task_struct *task)
+{
+	enum kpatch_verdict verdict = walk_stack(check, task);
+
+	if (verdict != KPATCH_LEFT)
+		kpatch_name_task(check, task);
+	return verdict;
+}
+
+static enum kpatch_verdict check_stopped_task(struct kpatch_check *check,
+					      struct task_struct *task)
+{
+	/* On a processor now: that is one of the stoppers. */
+	if (READ_ONCE(task->on_cpu))
+		return KPATCH_LEFT;
+	/* A dead task has given its stack back. */
+	if (!refcount_read(&task->stack_refcount))
+		return KPATCH_LEFT;
+	return kpatch_check_stack(check, task);
+}
+
+/**
+ * kpatch_check_stopped() - check all tasks, the idle tasks included
  * @check:	the question; the answer is about the first task in the way
  *
- * Return: 0, -EBUSY if a task is in a function that it must leave, or -EAGAIN
- * if a stack can't be read reliably, which passes when the task runs on.
+ * Runs inside stop_machine().
  */
-int kpatch_check_tasks(struct kpatch_check *check)
+enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check)
 {
 	struct task_struct *process, *task;
+	enum kpatch_verdict verdict;
 	unsigned int cpu;
-	int err;
 
 	for_each_process_thread(process, task) {
-		err = check_task(check, task);
-		if (err)
-			return err;
+		verdict = check_stopped_task(check, task);
+		if (verdict != KPATCH_LEFT)
+			return verdict;
 	}
 	for_each_online_cpu(cpu) {
-		err = check_task(check, kpatch_idle_task(cpu));
-		if (err)
-			return err;
+		verdict = check_stopped_task(check, kpatch_idle_task(cpu));
+		if (verdict != KPATCH_LEFT)
+			return verdict;
 	}
+	return KPATCH_LEFT;
+}
+
+struct pinned {
+	struct kpatch_check *check;
+	enum kpatch_verdict verdict;
+};
+
+static kpatch_pinned_t check_pinned(struct task_struct *task, void *data)
+{
+	struct pinned *pinned = data;
+
+	if (!READ_ONCE(task->on_cpu) && !kpatch_task_dead(task))
+		pinned->verdict = kpatch_check_stack(pinned->check, task);
 	return 0;
+}
+
+/**
+ * kpatch_check_living() - check all tasks that don't run, while others do
+ * @check:	the question; the answer is about the first task in the way
+ *
+ * Nothing is certain when it returns: it is there to find out cheaply that a
+ * switch would fail.
+ */
+enum kpatch_verdict kpatch_check_living(struct kpatch_check *check)
+{
+	struct pinned pinned = { .check = check, .verdict = KPATCH_LEFT };
+	struct task_struct *process, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(process, task) {
+		if (task != current)
+			kpatch_call_pinned(task, check_pinned, &pinned);
+		if (pinned.verdict != KPATCH_LEFT)
+			goto unlock;
+	}
+unlock:
+	rcu_read_unlock();
+	return pinned.verdict;
 }

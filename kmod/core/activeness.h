@@ -10,9 +10,25 @@
 #define KPATCH_STACK_DEPTH 32
 
 /**
- * struct kpatch_check - a question to all stacks, and the answer
- * @lpatch:	the patch, its objects attached
- * @enable:	whether the original functions must have been left, or the new
+ * enum kpatch_verdict - whether a task has left what it must leave
+ * @KPATCH_LEFT:	it has
+ * @KPATCH_INSIDE:	it is in a function that it must have left
+ * @KPATCH_UNREADABLE:	its stack can't be read reliably, which passes mostly
+ * @KPATCH_RUNNING:	it runs, so that its stack can't be read
+ * @KPATCH_IN_KERNEL:	it has not been seen leaving the kernel
+ */
+enum kpatch_verdict {
+	KPATCH_LEFT,
+	KPATCH_INSIDE,
+	KPATCH_UNREADABLE,
+	KPATCH_RUNNING,
+	KPATCH_IN_KERNEL,
+};
+
+/**
+ * struct kpatch_check - a question to stacks, and the answer
+ * @from:	the universe whose functions must have been left
+ * @own:	only the code of patches matters, not what they replace
  * @caller:	the task that wants the switch: it may be in the patch's init
  * @comm:	the task in the way
  * @pid:	its pid; 0 for idle tasks
@@ -22,8 +38,8 @@
  * @depth:	how many frames of it were recorded
  */
 struct kpatch_check {
-	struct live_patch *lpatch;
-	bool enable;
+	enum kpatch_universe from;
+	bool own;
 	struct task_struct *caller;
 	char comm[TASK_COMM_LEN];
 	pid_t pid;
@@ -33,6 +49,9 @@ struct kpatch_check {
 	unsigned int depth;
 };
 
-int kpatch_check_tasks(struct kpatch_check *check);
+enum kpatch_verdict kpatch_check_stack(struct kpatch_check *check, struct task_struct *task);
+enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check);
+enum kpatch_verdict kpatch_check_living(struct kpatch_check *check);
+void kpatch_name_task(struct kpatch_check *check, const struct task_struct *task);
 
 #endif /* _KPATCH_ACTIVENESS_H */

@@ -12,28 +12,6 @@
 
 #include "core.h"
 
-/*
- * What a patch asks for must be given whole. All stacks are checked for the
- * whole set of functions, which covers leaving each function by itself. That
- * tasks have left the kernel is not checked. Everything switches at once: a
- * patch that asks for a gradual switch counts on not being refused because of
- * one task, so this is not a stronger form of what it asked for.
- */
-static int check_consistency(const struct kpatch_patch *patch)
-{
-	if (patch->leave != KPATCH_LEAVE_FUNCTION && patch->leave != KPATCH_LEAVE_PATCHED_SET) {
-		kpatch_refuse("%s: this core gives leave=function and leave=patched_set only",
-			      patch->owner->name);
-		return -EOPNOTSUPP;
-	}
-	if (patch->switching != KPATCH_SWITCH_KERNEL) {
-		kpatch_refuse("%s: this core gives switch=kernel only",
-			      patch->owner->name);
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
-
 static int malformed(const struct kpatch_patch *patch, const char *what, const char *name)
 {
 	kpatch_refuse("the tables of %s are wrong: %s %s", patch->owner->name, what, name);
@@ -234,7 +212,7 @@ int kpatch_check_patch(const struct kpatch_patch *patch)
 	int err;
 
 	err = check_head(patch);
-	err = err ?: check_consistency(patch);
+	err = err ?: kpatch_check_consistency(patch);
 	for (i = 0; !err && i < patch->nr_objects; i++)
 		err = check_object(patch, &patch->objects[i]);
 	return err;

@@ -5,8 +5,12 @@
 
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
+#include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/string.h>
 #include <linux/version.h>
+#include <linux/wait.h>
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
 #include <linux/text-patching.h>
@@ -55,6 +59,60 @@ static inline void kpatch_synchronize_tasks(void)
 #define kpatch_timer_delete_sync(timer) timer_delete_sync(timer)
 #else
 #define kpatch_timer_delete_sync(timer) del_timer_sync(timer)
+#endif
+
+/* The name of it before 5.17; test modules need it. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 17, 0)
+#define pde_data(inode) PDE_DATA(inode)
+#endif
+
+/*
+ * Looks at a task that the scheduler keeps from starting or stopping to run
+ * meanwhile. The older one skips tasks that run, and answers yes or no.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+#define kpatch_pinned_t int
+#define KPATCH_CALL_PINNED task_call_func
+#else
+#define kpatch_pinned_t bool
+#define KPATCH_CALL_PINNED try_invoke_on_locked_down_task
+#endif
+
+/* Tasks of user processes that live in the kernel: io_uring's, vhost's. */
+#ifdef PF_USER_WORKER
+#define KPATCH_PF_WORKER (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)
+#elif defined(PF_IO_WORKER)
+#define KPATCH_PF_WORKER (PF_KTHREAD | PF_IO_WORKER)
+#else
+#define KPATCH_PF_WORKER PF_KTHREAD
+#endif
+
+/* It has called schedule() for the last time. */
+static inline bool kpatch_task_dead(const struct task_struct *task)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
+	return READ_ONCE(task->__state) == TASK_DEAD;
+#else
+	return READ_ONCE(task->state) == TASK_DEAD;
+#endif
+}
+
+/* Whether a function calls task_work_run() on the way to user mode. */
+static inline bool kpatch_is_border(const char *function)
+{
+	/* The compiler and the years have put several names around this one. */
+	return strstr(function, "exit_to_user_mode") || !strcmp(function, "get_signal");
+}
+
+#ifndef in_hardirq
+#define in_hardirq() in_irq()
+#endif
+
+/* ftrace's function that calls several tracers of one place in turn. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#define KPATCH_FTRACE_LIST_FUNC "arch_ftrace_ops_list_func"
+#else
+#define KPATCH_FTRACE_LIST_FUNC "ftrace_ops_list_func"
 #endif
 
 #endif /* _KPATCH_COMPAT_H */

@@ -17,6 +17,10 @@ int kpatch_set_enabled(struct live_patch *lpatch, bool enable);
 #define KPATCH_MAX_CHECKSUM 128
 int kpatch_check_patch(const struct kpatch_patch *patch);
 
+/* consistency.c */
+int kpatch_check_consistency(const struct kpatch_patch *patch);
+int kpatch_show_consistency(const struct kpatch_patch *patch, char *page);
+
 /* enable.c */
 int kpatch_enable(struct live_patch *lpatch);
 int kpatch_disable(struct live_patch *lpatch);
@@ -50,11 +54,20 @@ int kpatch_attach_func(struct live_func *func);
 void kpatch_detach_func(struct live_func *func);
 void kpatch_redirect(struct live_func *func);
 void kpatch_restore(struct live_func *func);
-struct live_func *kpatch_redirected_to(const struct live_func *func);
+struct live_func *kpatch_redirected_below(const struct live_func *func);
+void kpatch_synchronize_handlers(void);
 bool kpatch_on_its_way(const struct live_func *func, unsigned long address);
 
-/* switch.c */
-int kpatch_switch(struct live_patch *lpatch, bool enable);
+/* universe.c */
+int kpatch_universe_init(void);
+
+/* transition.c */
+int kpatch_transit(struct live_patch *lpatch, bool enable);
+bool kpatch_in_transition(void);
+int kpatch_reverse(struct live_patch *lpatch, bool enable);
+void kpatch_object_comes(void);
+int kpatch_show_blocking(const struct live_patch *lpatch, char *page);
+extern unsigned int kpatch_deadline_ms;
 
 /* relocate.c */
 size_t kpatch_reloc_size(unsigned int type);

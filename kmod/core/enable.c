@@ -2,7 +2,8 @@
 /*
  * enable.c - the two steps of a patch's life: enabling and disabling
  *
- * Locking: the caller holds kpatch_mutex.
+ * Locking: the caller holds kpatch_mutex, which is released while a transition
+ * waits.
  */
 #include <linux/kernel.h>
 #include <linux/lockdep.h>
@@ -71,8 +72,6 @@ static void come(struct live_patch *lpatch)
 {
 	mark_patched(lpatch, true);
 	kpatch_pin_forced(lpatch);
-	/* The list is in the order of enabling: a late module stacks likewise. */
-	list_move_tail(&lpatch->list, &kpatch_patches);
 	kpatch_post_patch(lpatch);
 	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
 }
@@ -119,7 +118,9 @@ int kpatch_enable(struct live_patch *lpatch)
 		goto put_owner;
 	assign_roles(lpatch, true);
 	switch_hooks(kpatch_pre_unpatch, LIVE_GOES);
-	err = kpatch_switch(lpatch, true);
+	/* The list is in the order of enabling: a late module stacks likewise. */
+	list_move_tail(&lpatch->list, &kpatch_patches);
+	err = kpatch_transit(lpatch, true);
 	if (err)
 		goto undo;
 
@@ -132,6 +133,8 @@ int kpatch_enable(struct live_patch *lpatch)
 undo:
 	switch_hooks(kpatch_post_patch, LIVE_GOES);
 	forget_roles();
+	/* A module that came meanwhile was patched. */
+	mark_patched(lpatch, false);
 	unprepare(lpatch);
 put_owner:
 	module_put(owner);
@@ -154,7 +157,7 @@ int kpatch_disable(struct live_patch *lpatch)
 	lockdep_assert_held(&kpatch_mutex);
 	assign_roles(lpatch, false);
 	kpatch_pre_unpatch(lpatch);
-	err = kpatch_switch(lpatch, false);
+	err = kpatch_transit(lpatch, false);
 	if (err)
 		kpatch_post_patch(lpatch);
 	else

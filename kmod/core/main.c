@@ -30,6 +30,8 @@ static int try_set_enabled(struct live_patch *lpatch, bool enable)
 	kpatch_forget_refusal();
 	if (!lpatch->registered)
 		err = -ENODEV;
+	else if (kpatch_in_transition())
+		err = kpatch_reverse(lpatch, enable);
 	else if (enable && !lpatch->enabled)
 		err = kpatch_enable(lpatch);
 	else if (!enable && lpatch->enabled)
@@ -103,8 +105,10 @@ static struct live_patch *create_patch(const struct kpatch_patch *patch)
 		obj->funcs = kcalloc(obj->object->nr_funcs, sizeof(*func), GFP_KERNEL);
 		if (!obj->funcs || kpatch_fault())
 			goto free;
-		for_each_live_func(obj, func)
+		for_each_live_func(obj, func) {
 			func->func = &obj->object->funcs[func - obj->funcs];
+			func->lpatch = lpatch;
+		}
 	}
 	return lpatch;
 
@@ -210,6 +214,7 @@ static int __init kpatch_init(void)
 	int err;
 
 	err = kpatch_symbols_init();
+	err = err ?: kpatch_universe_init();
 	if (err)
 		return err;
 	err = kpatch_sysfs_init();
@@ -226,6 +231,8 @@ static void __exit kpatch_exit(void)
 {
 	kpatch_unwatch_modules();
 	kpatch_sysfs_exit();
+	/* The last work at the border may not have returned yet. */
+	kpatch_synchronize_tasks();
 }
 
 module_init(kpatch_init);

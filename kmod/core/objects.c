@@ -160,11 +160,11 @@ static int patch_object(struct live_patch *lpatch, struct live_object *obj, stru
 
 static void unpatch_object(struct live_object *obj)
 {
-	if (obj->patched) {
+	if (obj->patched)
 		kpatch_pre_unpatch_object(obj);
-		flip_object(obj, false);
-		kpatch_post_unpatch_object(obj);
-	}
+	/* In a transition its functions are on their sites before it is patched. */
+	flip_object(obj, false);
+	kpatch_post_unpatch_object(obj);
 	if (obj->attached)
 		detach_object(obj);
 }
@@ -193,8 +193,10 @@ static int module_coming(struct module *mod)
 
 	list_for_each_entry(lpatch, &kpatch_patches, list) {
 		obj = object_of(lpatch, mod);
-		if (!obj || !lpatch->enabled)
+		if (!obj || (!lpatch->enabled && lpatch->role != LIVE_COMES))
 			continue;
+		if (lpatch->role != LIVE_STAYS)
+			kpatch_object_comes();
 		kpatch_forget_refusal();
 		err = patch_object(lpatch, obj, mod);
 		if (err) {

@@ -12,15 +12,28 @@
 #include "symbols.h"
 
 struct kpatch_site;
+struct live_patch;
+
+/* The functions that a call reaches: those from before a transition, or after. */
+enum kpatch_universe {
+	KPATCH_OLD,
+	KPATCH_NEW,
+};
 
 /* One function that a patch replaces; @site is there while it is redirected. */
 struct live_func {
 	struct kobject kobj;
 	const struct kpatch_func *func;
+	struct live_patch *lpatch;
+	/* While each function switches by itself: which one this is in. */
+	enum kpatch_universe universe;
+	/* While calls are counted: this function's are. */
+	bool counted;
 	struct kpatch_code old_code;
 	struct kpatch_code new_code;
 	struct kpatch_site *site;
 	struct list_head on_site;
+	bool redirected;
 };
 
 /*
@@ -36,14 +49,18 @@ struct live_object {
 	bool patched;
 };
 
-/* What a switch does with a patch: others go if the one that comes replaces them. */
+/*
+ * What a transition does with a patch: its functions that are on their sites
+ * are in force for everybody, in the new universe only, or in the old one only.
+ * Others go if the one that comes replaces them.
+ */
 enum live_role {
 	LIVE_STAYS,
 	LIVE_COMES,
 	LIVE_GOES,
 };
 
-/* @role is other than LIVE_STAYS from before a switch until after it. */
+/* @role is other than LIVE_STAYS from before a transition until after it. */
 struct live_patch {
 	struct kobject kobj;
 	const struct kpatch_patch *patch;
@@ -56,6 +73,7 @@ struct live_patch {
 	bool pinned;
 	bool transition;
 	u64 window_ns;
+	u64 transition_ns;
 };
 
 #define for_each_live_object(lpatch, obj)				\

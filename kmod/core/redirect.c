@@ -16,6 +16,7 @@
 #include <linux/slab.h>
 
 #include "core.h"
+#include "universe.h"
 
 struct kpatch_site {
 	struct ftrace_ops ops;
@@ -27,6 +28,31 @@ struct kpatch_site {
 
 static LIST_HEAD(sites);
 
+/* The newest replacement in force, in the universe that this call is in. */
+static noinline notrace struct live_func *choose(struct kpatch_site *site, KPATCH_REGS *regs)
+{
+	enum kpatch_universe universe = KPATCH_OLD;
+	struct live_func *func;
+	struct list_head *node;
+	enum live_role role;
+	bool known = false;
+
+	for (node = READ_ONCE(site->stack.next); node != &site->stack;
+	     node = READ_ONCE(node->next)) {
+		func = list_entry(node, struct live_func, on_site);
+		role = READ_ONCE(func->lpatch->role);
+		if (role == LIVE_STAYS)
+			return func;
+		/* Once for the call: counting it has consequences. */
+		if (!known)
+			universe = kpatch_universe_of_call(func, regs);
+		known = true;
+		if (universe == (role == LIVE_COMES ? KPATCH_NEW : KPATCH_OLD))
+			return func;
+	}
+	return NULL;
+}
+
 static void notrace handler(unsigned long ip, unsigned long parent_ip,
 			    struct ftrace_ops *ops, KPATCH_REGS *regs)
 {
@@ -37,6 +63,8 @@ static void notrace handler(unsigned long ip, unsigned long parent_ip,
 	preempt_disable_notrace();
 	/* Pairs with list_add_rcu() in kpatch_redirect(). */
 	func = list_first_or_null_rcu(&site->stack, struct live_func, on_site);
+	if (func && unlikely(READ_ONCE(func->lpatch->role) != LIVE_STAYS))
+		func = choose(site, regs);
 	if (func)
 		kpatch_continue_at(regs, (unsigned long)func->func->new_func);
 	preempt_enable_notrace();
@@ -138,20 +166,41 @@ void kpatch_detach_func(struct live_func *func)
 		destroy_site(site);
 }
 
+/* Both may be called again without effect. */
 void kpatch_redirect(struct live_func *func)
 {
-	list_add_rcu(&func->on_site, &func->site->stack);
+	if (!func->redirected)
+		list_add_rcu(&func->on_site, &func->site->stack);
+	func->redirected = true;
 }
 
 void kpatch_restore(struct live_func *func)
 {
-	list_del_rcu(&func->on_site);
+	if (func->redirected)
+		list_del_rcu(&func->on_site);
+	func->redirected = false;
 }
 
-/* What @func's callers reach now; NULL if that is the original. */
-struct live_func *kpatch_redirected_to(const struct live_func *func)
+/* What would be reached if @func were not there; NULL if that is the original. */
+struct live_func *kpatch_redirected_below(const struct live_func *func)
 {
-	return list_first_or_null_rcu(&func->site->stack, struct live_func, on_site);
+	const struct list_head *node;
+
+	for (node = func->on_site.next; node != &func->site->stack; node = node->next) {
+		struct live_func *below = list_entry(node, struct live_func, on_site);
+
+		if (below->lpatch->role == LIVE_STAYS)
+			return below;
+	}
+	return NULL;
+}
+
+/* Nobody on a processor is in handler() and still sees what was there before. */
+void kpatch_synchronize_handlers(void)
+{
+	/* Where RCU doesn't watch, functions are traced as well. */
+	synchronize_rcu_tasks_rude();
+	synchronize_rcu();
 }
 
 /*

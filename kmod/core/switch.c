@@ -1,116 +1,143 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * switch.c - stops the machine and switches everything at once, or nothing
+ * switch.c - models that switch everything by one flag
  *
- * Everything slow is done before and after: while the machine stands, stacks
- * are checked and list entries flipped.
+ * At once: nobody has to leave anything before; but a patch that goes has to be
+ * left before it may be unloaded. By stopping: the machine is stopped, the
+ * stacks are checked, the flag is flipped. Everything slow is done before and
+ * after.
  *
  * Locking: the caller holds kpatch_mutex.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
-#include <linux/delay.h>
-#include <linux/slab.h>
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
 
-#include "activeness.h"
 #include "core.h"
+#include "transition.h"
 
-/* What stands in the way passes mostly: unreliable stacks, short visits. */
-#define RETRY_MS	20
-#define ATTEMPTS	75
-
-static void flip_patch(struct live_patch *lpatch)
+static int begin_by_flag(struct kpatch_transition *transition)
 {
-	struct live_object *obj;
-	struct live_func *func;
-
-	for_each_live_object(lpatch, obj) {
-		if (!obj->attached)
-			continue;
-		for_each_live_func(obj, func) {
-			if (lpatch->role == LIVE_COMES)
-				kpatch_redirect(func);
-			else
-				kpatch_restore(func);
-		}
-	}
+	kpatch_publish();
+	return 0;
 }
 
-static void flip(void)
+/* Machine-wide: whoever calls from here on is in @universe. */
+static int flip(enum kpatch_universe universe)
 {
-	struct live_patch *lpatch;
-
-	for_each_live_patch(lpatch)
-		if (lpatch->role != LIVE_STAYS)
-			flip_patch(lpatch);
+	kpatch_rule_by(KPATCH_BY_FLAG, universe);
+	return 0;
 }
 
 static int while_stopped(void *data)
 {
 	u64 start = ktime_get_mono_fast_ns();
-	struct kpatch_check *check = data;
-	int err;
+	struct kpatch_transition *transition = data;
+	enum kpatch_verdict verdict;
 
-	err = kpatch_check_tasks(check);
-	if (!err)
-		flip();
-	check->lpatch->window_ns = ktime_get_mono_fast_ns() - start;
-	return err;
+	verdict = kpatch_check_stopped(&transition->check);
+	if (verdict == KPATCH_LEFT)
+		flip(KPATCH_NEW);
+	transition->lpatch->window_ns = ktime_get_mono_fast_ns() - start;
+	return verdict;
 }
 
-static void report(const struct kpatch_check *check, int err)
+static int step_by_stopping(struct kpatch_transition *transition)
 {
-	const char *doing = check->enable ? "enabled" : "disabled";
-	const char *name = check->lpatch->patch->owner->name;
-	unsigned int i;
+	enum kpatch_verdict verdict;
 
-	if (err == -EBUSY)
-		kpatch_refuse("%s can't be %s: task %s:%d is in %s of %s", name, doing,
-			      check->comm, check->pid, check->function, check->object);
-	else
-		kpatch_refuse("%s can't be %s: the stack of task %s:%d can't be read reliably",
-			      name, doing, check->comm, check->pid);
-	for (i = 0; i < check->depth; i++)
-		pr_warn("  %pB\n", (void *)check->stack[i]);
+	/* Don't stop the machine for a check that would fail. */
+	verdict = kpatch_check_living(&transition->check);
+	if (verdict == KPATCH_LEFT)
+		verdict = stop_machine(while_stopped, transition, NULL);
+	if (verdict == KPATCH_LEFT)
+		return 0;
+	kpatch_note(transition, verdict);
+	return -EBUSY;
 }
 
-/**
- * kpatch_switch() - make all new functions of a patch effective, or none
- * @lpatch:	the patch, its objects attached
- * @enable:	false to go back to what was there before
- *
- * Every patch whose role is other than LIVE_STAYS is switched along with it.
- *
- * Return: 0, or -EBUSY if a task stayed in the way; nothing has changed then,
- * and a refusal that names the task has been recorded.
- */
-int kpatch_switch(struct live_patch *lpatch, bool enable)
+static int retreat_by_flag(struct kpatch_transition *transition)
 {
-	unsigned int attempt = 0;
-	struct kpatch_check *check;
-	int err;
+	return flip(KPATCH_OLD);
+}
 
-	check = kpatch_fault() ? NULL : kzalloc(sizeof(*check), GFP_KERNEL);
-	if (!check)
-		return -ENOMEM;
-	check->lpatch = lpatch;
-	check->enable = enable;
-	check->caller = current;
+const struct kpatch_model kpatch_by_stopping = {
+	.begin = begin_by_flag,
+	.step = step_by_stopping,
+	.retreat = retreat_by_flag,
+	.patience_ms = 1500,
+	.pause_ms = 20,
+};
 
-	WRITE_ONCE(lpatch->transition, true);
-	do {
-		if (attempt)
-			msleep(RETRY_MS);
-		err = stop_machine(while_stopped, check, NULL);
-	} while ((err == -EBUSY || err == -EAGAIN) && ++attempt < ATTEMPTS);
-	WRITE_ONCE(lpatch->transition, false);
+static void set_each(enum kpatch_universe universe)
+{
+	struct live_patch *lpatch;
+	struct live_object *obj;
+	struct live_func *func;
 
-	if (err == -EBUSY || err == -EAGAIN) {
-		report(check, err);
-		err = -EBUSY;
+	for_each_live_patch(lpatch) {
+		if (lpatch->role == LIVE_STAYS)
+			continue;
+		for_each_live_object(lpatch, obj)
+			for_each_live_func(obj, func)
+				WRITE_ONCE(func->universe, universe);
 	}
-	kfree(check);
-	return err;
 }
+
+static bool by_function(const struct kpatch_transition *transition)
+{
+	return transition->lpatch->patch->switching == KPATCH_SWITCH_FUNCTION;
+}
+
+static bool any_goes(void)
+{
+	const struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role == LIVE_GOES)
+			return true;
+	return false;
+}
+
+static int begin_at_once(struct kpatch_transition *transition)
+{
+	int err = 0;
+
+	set_each(KPATCH_OLD);
+	if (by_function(transition))
+		kpatch_rule_by(KPATCH_BY_FUNCTION, KPATCH_OLD);
+	transition->check.own = true;
+	if (any_goes())
+		err = kpatch_members_begin(KPATCH_OLD, NULL);
+	if (err)
+		return err;
+	kpatch_leave_towards(KPATCH_NEW);
+	kpatch_publish();
+	return 0;
+}
+
+/* Whoever is born from here on can't be in what goes. */
+static int step_at_once(struct kpatch_transition *transition)
+{
+	if (transition->steps == 1) {
+		if (by_function(transition))
+			set_each(KPATCH_NEW);
+		else
+			flip(KPATCH_NEW);
+		kpatch_synchronize_handlers();
+		kpatch_members_complete();
+	}
+	return any_goes() ? kpatch_leave_step(transition) : 0;
+}
+
+static int retreat_at_once(struct kpatch_transition *transition)
+{
+	set_each(KPATCH_OLD);
+	return by_function(transition) ? 0 : flip(KPATCH_OLD);
+}
+
+const struct kpatch_model kpatch_at_once = {
+	.begin = begin_at_once,
+	.step = step_at_once,
+	.retreat = retreat_at_once,
+	.pause_ms = 20,
+};

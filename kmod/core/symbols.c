@@ -41,6 +41,8 @@ KPATCH_UNEXPORTED(__module_address);
 KPATCH_UNEXPORTED(__module_text_address);
 KPATCH_UNEXPORTED(idle_task);
 KPATCH_UNEXPORTED(text_poke);
+KPATCH_UNEXPORTED(call_pinned);
+KPATCH_UNEXPORTED(task_work_cancel_func);
 
 #ifdef KPATCH_SEARCH_BY_NAME
 KPATCH_UNEXPORTED(kallsyms_on_each_match_symbol);
@@ -243,6 +245,31 @@ static unsigned long probed_address(const char *name)
 	return address;
 }
 
+struct kpatch_code kpatch_ftrace_code;
+
+static unsigned long end_of(unsigned long address)
+{
+	unsigned long size, offset;
+
+	if (!kpatch_kallsyms_lookup_size_offset(address, &size, &offset))
+		return address;
+	return address - offset + size;
+}
+
+/* ftrace_caller() and ftrace_regs_caller(), one after the other, and what they call. */
+static void find_ftrace_code(void)
+{
+	unsigned long caller = kpatch_kallsyms_lookup_name("ftrace_caller");
+	unsigned long end = kpatch_kallsyms_lookup_name("ftrace_regs_caller_end");
+	unsigned long list_func = kpatch_kallsyms_lookup_name(KPATCH_FTRACE_LIST_FUNC);
+
+	kpatch_ftrace_code.range[0].start = caller;
+	kpatch_ftrace_code.range[0].end = end_of(end);
+	kpatch_ftrace_code.range[1].start = list_func;
+	kpatch_ftrace_code.range[1].end = end_of(list_func);
+	kpatch_ftrace_code.nr = 2;
+}
+
 static int look_up(const char *name, unsigned long *address)
 {
 	*address = kpatch_kallsyms_lookup_name(name);
@@ -273,6 +300,10 @@ int kpatch_symbols_init(void)
 	err = err ?: look_up("__module_text_address", &kpatch_address___module_text_address);
 	err = err ?: look_up("idle_task", &kpatch_address_idle_task);
 	err = err ?: look_up("text_poke", &kpatch_address_text_poke);
+	err = err ?: look_up(__stringify(KPATCH_CALL_PINNED), &kpatch_address_call_pinned);
+	kpatch_address_task_work_cancel_func = kpatch_kallsyms_lookup_name("task_work_cancel_func");
+	if (!err && !kpatch_address_task_work_cancel_func)
+		err = look_up("task_work_cancel", &kpatch_address_task_work_cancel_func);
 #ifdef KPATCH_SEARCH_BY_NAME
 	err = err ?: look_up("kallsyms_on_each_match_symbol",
 			     &kpatch_address_kallsyms_on_each_match_symbol);
@@ -280,5 +311,7 @@ int kpatch_symbols_init(void)
 	err = err ?: look_up("kallsyms_on_each_symbol",
 			     &kpatch_address_kallsyms_on_each_symbol);
 #endif
+	if (!err)
+		find_ftrace_code();
 	return err;
 }

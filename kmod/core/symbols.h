@@ -5,6 +5,7 @@
 
 #include <linux/kallsyms.h>
 #include <linux/module.h>
+#include <linux/task_work.h>
 
 #include "compat.h"
 
@@ -43,6 +44,10 @@ extern typeof(__module_address) kpatch___module_address;
 extern typeof(__module_text_address) kpatch___module_text_address;
 extern typeof(idle_task) kpatch_idle_task;
 extern typeof(text_poke) kpatch_text_poke;
+extern typeof(KPATCH_CALL_PINNED) kpatch_call_pinned;
+/* Named without _func before 6.1.107, 6.6.48 and 6.11. */
+struct callback_head *kpatch_task_work_cancel_func(struct task_struct *task,
+						   task_work_func_t func);
 extern typeof(kallsyms_lookup_name) kpatch_kallsyms_lookup_name;
 extern typeof(kallsyms_lookup_size_offset) kpatch_kallsyms_lookup_size_offset;
 #ifdef KPATCH_SEARCH_BY_NAME
@@ -51,6 +56,8 @@ extern typeof(kallsyms_on_each_match_symbol) kpatch_kallsyms_on_each_match_symbo
 extern typeof(kallsyms_on_each_symbol) kpatch_kallsyms_on_each_symbol;
 #endif
 extern struct mutex *kpatch_text_mutex;
+/* Where a task is that ftrace is about to send somewhere. */
+extern struct kpatch_code kpatch_ftrace_code;
 
 int kpatch_symbols_init(void);
 bool kpatch_is_module_of(const struct module *mod, unsigned long address);

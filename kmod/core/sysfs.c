@@ -24,12 +24,31 @@ static ssize_t refusal_show(struct kobject *kobj, struct kobj_attribute *attr, c
 	return kpatch_show_refusal(page);
 }
 
+static ssize_t deadline_ms_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%u\n", READ_ONCE(kpatch_deadline_ms));
+}
+
+static ssize_t deadline_ms_store(struct kobject *kobj, struct kobj_attribute *attr,
+				 const char *page, size_t count)
+{
+	unsigned int value;
+
+	/* A day is more than anybody waits, and fits a signed number of jiffies. */
+	if (kstrtouint(page, 10, &value) || !value || value > 86400000)
+		return -EINVAL;
+	WRITE_ONCE(kpatch_deadline_ms, value);
+	return count;
+}
+
 static struct kobj_attribute abi_attr = __ATTR_RO(abi);
 static struct kobj_attribute refusal_attr = __ATTR_RO(refusal);
+static struct kobj_attribute deadline_ms_attr = __ATTR_RW(deadline_ms);
 
 static const struct attribute *root_attrs[] = {
 	&abi_attr.attr,
 	&refusal_attr.attr,
+	&deadline_ms_attr.attr,
 	NULL,
 };
 
@@ -70,19 +89,17 @@ static ssize_t transition_show(struct kobject *kobj, struct kobj_attribute *attr
 
 static ssize_t consistency_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
 {
-	static const char * const leave[] = {
-		[KPATCH_LEAVE_FUNCTION] = "function",
-		[KPATCH_LEAVE_PATCHED_SET] = "patched_set",
-		[KPATCH_LEAVE_KERNEL] = "kernel",
-	};
-	static const char * const switching[] = {
-		[KPATCH_SWITCH_FUNCTION] = "function",
-		[KPATCH_SWITCH_THREAD] = "thread",
-		[KPATCH_SWITCH_KERNEL] = "kernel",
-	};
-	const struct kpatch_patch *patch = to_patch(kobj)->patch;
+	return kpatch_show_consistency(to_patch(kobj)->patch, page);
+}
 
-	return sysfs_emit(page, "%s %s\n", leave[patch->leave], switching[patch->switching]);
+static ssize_t blocking_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return kpatch_show_blocking(to_patch(kobj), page);
+}
+
+static ssize_t transition_ns_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%llu\n", READ_ONCE(to_patch(kobj)->transition_ns));
 }
 
 static ssize_t window_ns_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
@@ -111,6 +128,8 @@ static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 static struct kobj_attribute transition_attr = __ATTR_RO(transition);
 static struct kobj_attribute consistency_attr = __ATTR_RO(consistency);
 static struct kobj_attribute window_ns_attr = __ATTR_RO(window_ns);
+static struct kobj_attribute transition_ns_attr = __ATTR_RO(transition_ns);
+static struct kobj_attribute blocking_attr = __ATTR_RO(blocking);
 
 static struct kobj_attribute checksum_attr = __ATTR_RO(checksum);
 static struct kobj_attribute patch_forced_attr = __ATTR_RO(forced);
@@ -121,6 +140,8 @@ static struct attribute *patch_attrs[] = {
 	&transition_attr.attr,
 	&consistency_attr.attr,
 	&window_ns_attr.attr,
+	&transition_ns_attr.attr,
+	&blocking_attr.attr,
 	&checksum_attr.attr,
 	&patch_forced_attr.attr,
 	&replace_attr.attr,

@@ -17,7 +17,7 @@ static noipa int added_helper(void)
 	return -EINTR;
 }
 
-static noipa int target_sleep(void)
+static noipa int target_sleep(bool deep)
 {
 	return added_helper();
 }
@@ -39,4 +39,4 @@ static const struct kpatch_object objects[] = {
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
 MODULE_DESCRIPTION("Replaces a function that sleeps");
 
-#include "register.h"
+#include "model.h"

@@ -4,12 +4,14 @@
  *
  * /proc/kpt_target says what its functions return now, and what target_value()
  * returned while the module was initialised. A reader of /proc/kpt_sleep sleeps
- * inside target_sleep() until somebody writes to that file, or until a signal.
+ * inside target_sleep() until somebody writes to that file, or until a signal;
+ * one of /proc/kpt_deep sleeps there until somebody writes to /proc/kpt_sleep.
  */
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/wait.h>
 
+#include "compat.h"
 #include "kpt.h"
 #include "target.h"
 
@@ -41,10 +43,14 @@ static notrace noipa int target_notrace(void)
 	return 100;
 }
 
-static noipa int target_sleep(void)
+static noipa int target_sleep(bool deep)
 {
 	unsigned int before = READ_ONCE(wakeups);
 
+	if (deep) {
+		wait_event(sleepers, READ_ONCE(wakeups) != before);
+		return 0;
+	}
 	return wait_event_interruptible(sleepers, READ_ONCE(wakeups) != before);
 }
 
@@ -58,7 +64,7 @@ static int target_show(struct seq_file *m, void *v)
 
 static int sleep_show(struct seq_file *m, void *v)
 {
-	int err = target_sleep();
+	int err = target_sleep(m->private);
 
 	if (!err)
 		seq_puts(m, "woken\n");
@@ -67,7 +73,7 @@ static int sleep_show(struct seq_file *m, void *v)
 
 static int sleep_open(struct inode *inode, struct file *file)
 {
-	return single_open(file, sleep_show, NULL);
+	return single_open(file, sleep_show, pde_data(inode));
 }
 
 static ssize_t sleep_write(struct file *file, const char __user *buffer, size_t count,
@@ -90,15 +96,22 @@ static int __init target_init(void)
 	value_in_init = target_value();
 	if (!proc_create_single("kpt_target", 0444, NULL, target_show))
 		return -ENOMEM;
-	if (!proc_create("kpt_sleep", 0644, NULL, &sleep_ops)) {
-		remove_proc_entry("kpt_target", NULL);
-		return -ENOMEM;
-	}
+	if (!proc_create("kpt_sleep", 0644, NULL, &sleep_ops))
+		goto remove_target;
+	if (!proc_create_data("kpt_deep", 0444, NULL, &sleep_ops, &wakeups))
+		goto remove_sleep;
 	return 0;
+
+remove_sleep:
+	remove_proc_entry("kpt_sleep", NULL);
+remove_target:
+	remove_proc_entry("kpt_target", NULL);
+	return -ENOMEM;
 }
 
 static void __exit target_exit(void)
 {
+	remove_proc_entry("kpt_deep", NULL);
 	remove_proc_entry("kpt_sleep", NULL);
 	remove_proc_entry("kpt_target", NULL);
 }

@@ -6,18 +6,6 @@
 #include "kpt.h"
 #include "witness.h"
 
-static uint leave = KPATCH_LEAVE_PATCHED_SET;
-module_param(leave, uint, 0444);
-MODULE_PARM_DESC(leave, "enum kpatch_leave");
-
-static uint switching = KPATCH_SWITCH_KERNEL;
-module_param(switching, uint, 0444);
-MODULE_PARM_DESC(switching, "enum kpatch_switch");
-
-static uint means = KPATCH_BY_STOPPING;
-module_param(means, uint, 0444);
-MODULE_PARM_DESC(means, "enum kpatch_means");
-
 static noipa long new_difference(struct witness_visitor *visitor, long smaller, long larger)
 {
 	witness_enter(visitor, WITNESS_NEW);
@@ -59,20 +47,4 @@ static const struct kpatch_object objects[] = {
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
 MODULE_DESCRIPTION("Changes a calling convention");
 
-static int __init swap_init(void)
-{
-	kpt_patch.leave = leave;
-	kpt_patch.switching = switching;
-	kpt_patch.means = means;
-	return kpatch_register(&kpt_patch);
-}
-
-static void __exit swap_exit(void)
-{
-	kpatch_unregister(&kpt_patch);
-}
-
-module_init(swap_init);
-module_exit(swap_exit);
-MODULE_LICENSE("GPL");
-MODULE_INFO(livepatch, "Y");
+#include "model.h"

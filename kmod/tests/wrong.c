@@ -41,10 +41,12 @@ static void spoil_patch(void)
 {
 	if (!strcmp(what, "abi"))
 		kpt_patch.abi = KPATCH_ABI + 1;
-	else if (!strcmp(what, "thread"))
-		kpt_patch.switching = KPATCH_SWITCH_THREAD;
 	else if (!strcmp(what, "leave"))
-		kpt_patch.leave = KPATCH_LEAVE_KERNEL;
+		kpt_patch.leave = KPATCH_LEAVE_KERNEL + 1;
+	else if (!strcmp(what, "switch"))
+		kpt_patch.switching = KPATCH_SWITCH_KERNEL + 1;
+	else if (!strcmp(what, "means"))
+		kpt_patch.means = KPATCH_BY_COUNTING + 1;
 	else if (!strcmp(what, "nothing"))
 		kpt_patch.nr_objects = 0;
 	else if (!strcmp(what, "owner"))

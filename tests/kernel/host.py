@@ -129,13 +129,17 @@ class Host:
         lines = (line.split() for line in self.read("/proc/kpt_target").splitlines())
         return {name: int(value) for name, value in lines}
 
-    def sleep_in_target(self) -> int:
-        """Leave a task, named kpt-reader, asleep in a function of the target module; its pid."""
+    def sleep_in_target(self, deeply: bool = False) -> int:
+        """Leave a task, named kpt-reader, asleep in a function of the target module; its pid.
+
+        One that sleeps deeply minds no signal.
+        """
+        file, state = ("kpt_deep", "D") if deeply else ("kpt_sleep", "S")
         pid = int(
             self.run(
                 f"ln -sf $(command -v cat) {_DIRECTORY}/kpt-reader\n"
-                f"{_DIRECTORY}/kpt-reader /proc/kpt_sleep > {_DIRECTORY}/slept 2>&1 < /dev/null &\necho $!"
+                f"{_DIRECTORY}/kpt-reader /proc/{file} > {_DIRECTORY}/slept 2>&1 < /dev/null &\necho $!"
             )
         )
-        self.run(f"for i in $(seq 50); do grep -q ' S ' /proc/{pid}/stat && exit; sleep 0.1; done; exit 1")
+        self.run(f"for i in $(seq 50); do grep -q ' {state} ' /proc/{pid}/stat && exit; sleep 0.1; done; exit 1")
         return pid

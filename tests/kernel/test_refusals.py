@@ -14,8 +14,9 @@ from host import CORE, Host
 
 REFUSALS = {
     "abi": "a patch module was built for abi 3, this core has 2",
-    "thread": "kpt_wrong: this core gives switch=kernel only",
-    "leave": "kpt_wrong: this core gives leave=function and leave=patched_set only",
+    "leave": "the tables of kpt_wrong are wrong: leave=3 switch=2 means=0 is nothing",
+    "switch": "the tables of kpt_wrong are wrong: leave=1 switch=3 means=0 is nothing",
+    "means": "the tables of kpt_wrong are wrong: leave=1 switch=2 means=2 is nothing",
     "missing": "symbol kpt_no_such_function,0 is not in kpt_target",
     "position": "symbol target_helper,2 is not in kpt_target",
     "ambiguous": "symbol target_twin is in kpt_target more than once: its sympos must say which",

@@ -119,8 +119,9 @@ def _read_objects(path: Path) -> list[dict[str, Any]]:
 
 
 def _consistency(text: str) -> dict[str, str] | None:
-    leave, _blank, switch = text.partition(" ")
-    return {"leave": leave, "switch": switch} if switch else None
+    # A third word says by which means, which is no part of what was promised.
+    words = text.split()
+    return {"leave": words[0], "switch": words[1]} if len(words) > 1 else None
 
 
 def _function(directory: str) -> dict[str, Any]:
