@@ -69,8 +69,9 @@ source_tree() {
 # installed_collection: build the collection and install it, as a user would.
 installed_collection() {
     local log=$ROOT/.cache/collection.log
+    # What an earlier version left would be taken for this one.
+    rm -rf "$COLLECTION" "$ROOT/.cache/dist"
     mkdir -p "$COLLECTIONS" "$ROOT/.cache/dist"
-    rm -rf "$COLLECTION"
     {
         ansible-galaxy collection build --force --output-path "$ROOT/.cache/dist" "$ROOT" &&
             ansible-galaxy collection install --force --collections-path "$COLLECTIONS" "$ROOT"/.cache/dist/kpatch-fleet-*.tar.gz
