@@ -19,7 +19,7 @@ from pathlib import Path
 
 from host import Host
 
-CYCLES = int(os.environ.get("CYCLES", "20"))
+CYCLES = int(os.environ.get("CYCLES", "5"))
 _SECONDS_PER_CYCLE = 15
 _DRIVER = Path(__file__).with_name("cycles_drive.py")
 _TREND_FROM = 200

@@ -23,9 +23,9 @@ from host import Host
 from models import MODELS, Model
 from witness_table import Row, write_table
 
-CYCLES = int(os.environ.get("CYCLES", "20"))
+CYCLES = int(os.environ.get("CYCLES", "5"))
 TABLE = os.environ.get("WITNESS_TABLE")
-_SECONDS_PER_CYCLE = 2.0
+_SECONDS_PER_CYCLE = 4.0
 _DRIVER = Path(__file__).with_name("witness_drive.py")
 
 
