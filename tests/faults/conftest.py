@@ -43,7 +43,7 @@ rm -rf /var/lib/kpatch.fleet /etc/systemd/system/multi-user.target.wants/kpatch-
 
 def playbook(name: str, inventory: str, values: dict[str, Any], *options: str) -> subprocess.Popen[str]:
     """Start a playbook of the collection."""
-    command = ["ansible-playbook", "-i", inventory, f"kpatch.fleet.{name}", "-e", json.dumps(values), *options]
+    command = ["ansible-playbook", "-i", inventory, f"kpatch.fleet.{name}", *options, "-e", json.dumps(values)]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOST_KEY_CHECKING": "false"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
