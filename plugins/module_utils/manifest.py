@@ -17,6 +17,12 @@ KPATCH, LIVEPATCH = "kpatch", "livepatch"
 BACKENDS = (KPATCH, LIVEPATCH)
 LEAVE = ("function", "patched_set", "kernel")
 SWITCH = ("function", "thread", "kernel")
+# Pairs of the two that no backend gives, because they mean nothing; the core module says the same.
+NOT_GIVEN = {
+    ("function", "thread"): "nobody has to leave anything, so no task ever gets to a moment to switch at",
+    ("patched_set", "function"): "a task that has left all functions would meet old and new ones anyway",
+    ("kernel", "function"): "a task that has left the kernel would meet old and new ones anyway",
+}
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")

@@ -69,6 +69,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     KPATCH,
     LEAVE,
     LIVEPATCH,
+    NOT_GIVEN,
     SWITCH,
     ManifestError,
     check_name,
@@ -99,6 +100,9 @@ class Request:
             raise ManifestError(f"{CORE_NAME!r} is the core module's name; give the patch another")
         if self.consistency["leave"] not in LEAVE or self.consistency["switch"] not in SWITCH:
             raise BuildError(f"leave has to be one of {LEAVE}, switch one of {SWITCH}")
+        leave, switch = self.consistency["leave"], self.consistency["switch"]
+        if (leave, switch) in NOT_GIVEN:
+            raise BuildError(f"leave={leave} switch={switch} is not given: {NOT_GIVEN[leave, switch]}")
         if self.backend not in backends.CHOICES:
             raise BuildError(f"backend has to be one of {backends.CHOICES}, not {self.backend!r}")
         for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER):
