@@ -58,6 +58,10 @@ options:
         description:
           - The artifact's path on the host, where the action plugin has put it if the host needs it.
         type: path
+      signature:
+        description:
+          - The signature of the manifest, if it has one.
+        type: str
   timeout:
     description:
       - How many seconds to try again while tasks are in the way, and to wait for a switch to end.

@@ -12,28 +12,28 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import layout, 
 
 SOURCE = """
 #define LIMIT(x) \\
-	((x) > 5)
+    ((x) > 5)
 struct state {
-	int first;
-	enum kind { ONE, TWO } kind;
-	unsigned flag : 1;
+    int first;
+    enum kind { ONE, TWO } kind;
+    unsigned flag : 1;
 };
 
 /* Not a function(). */
 static inline int small(struct state *s)
 {
-	return s->first + 1;
+    return s->first + 1;
 }
 
 __attribute__((noinline)) static int user(struct state *s)
 {
-	return small(s) * 3 + s->flag;
+    return small(s) * 3 + s->flag;
 }
 
 SYSCALL_DEFINE2(demo, int, a,
-		struct state *, s)
+        struct state *, s)
 {
-	return LIMIT(a) + user(s) + s->kind;
+    return LIMIT(a) + user(s) + s->kind;
 }
 """
 COMPILABLE = "#define SYSCALL_DEFINE2(name, t1, a1, t2, a2) int __do_sys_##name(t1 a1, t2 a2)\n" + SOURCE
