@@ -182,14 +182,16 @@ def parse_command(source: str, text: str) -> Unit:
     return Unit(source, _object(commands[0]), tuple(commands[0]), tuple(objtool))
 
 
-def compile_unit(tree: Tree, which: Unit, out: Path, sectioned: bool = False, overlay: Path | None = None) -> None:
-    """Make *which* at *out* as the kernel's build makes it, but without debug information.
+def compile_unit(
+    tree: Tree, which: Unit, out: Path, sectioned: bool = False, overlay: Path | None = None, debug: str = "-g0"
+) -> None:
+    """Make *which* at *out* as the kernel's build makes it, but for debug information, of which it has none.
 
     *sectioned* puts each function and each variable into a section of its own; *overlay* is a view of the
-    source to compile instead of the tree's.
+    source to compile instead of the tree's; *debug* is another option for debug information.
     """
     command = _command(tree, which, out, overlay)
-    extra = [*(_SECTIONED if sectioned else ()), "-g0"]
+    extra = [*(_SECTIONED if sectioned else ()), debug]
     try:
         tree.tools.run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
     except BuildError as error:

@@ -17,6 +17,7 @@ The steps, each of which stops with everything that it has to say before the nex
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     kbuild,
     layouts,
     overlay,
+    reasons,
     safety,
     source_patch,
     touched,
@@ -190,10 +192,31 @@ class _Build:
         overlay.make(self.tree.source, patched, texts)
         units = self.units(files, texts)
         diffs = self.compare(units, patched)
+        self.explain(texts, units, patched, diffs)
         module, emitted = self.link(diffs)
         manifest = self.manifest(module, emitted)
         told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why)
         return self.publish(manifest, module, told)
+
+    def explain(self, texts: overlay.Texts, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> None:
+        """Say of each function why it is in, in words of the source."""
+        edited = reasons.Edits()
+        for path, text in texts.items():
+            before = self.tree.source / path
+            edited |= reasons.edits(source_patch.read_text(before) if before.exists() else "", text or "")
+        by_source = {unit.source: unit for unit in (*units.changed, *units.including)}
+        for diff in diffs:
+            unit = by_source.get(diff.context.source)
+            if unit is not None and diff.changed:
+                own = reasons.functions(source_patch.read_text(patched / unit.source))
+                reasons.explain(diff, edited, own, functools.partial(self.inlined, unit, patched))
+
+    def inlined(self, unit: kbuild.Unit, patched: Path) -> dict[str, set[str]]:
+        """What the compiler inlines in a unit of the patched source."""
+        self.say(f"{self.tree.release}: asking the compiler what it inlines in {unit.source}")
+        out = self.scratch / "inlined.o"
+        kbuild.compile_unit(self.tree, unit, out, overlay=patched, debug="-g1")
+        return reasons.inlined(out)
 
     def types(self, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> dict[str, list[str]]:
         """The types that the patch defines anew, by source file; only where code changed."""

@@ -12,12 +12,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Callable
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ChangedFunction, ObjectDiff
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 
 _BODY = re.compile(r"^\{\n.*?^\}", re.MULTILINE | re.DOTALL)
+_WORD = re.compile(r"\b[A-Za-z_]\w*")
 _CALLED = re.compile(r"(\w+)\s*\(")
 _SYSCALL = re.compile(r"SYSCALL_DEFINE\d\s*\(\s*(\w+)")
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:.*\\\n)*.*)", re.MULTILINE)
@@ -28,6 +31,7 @@ _ATTRIBUTES = {"__attribute__", "__printf", "__acquires", "__releases", "__must_
 
 _ENTRY = re.compile(r" <(\d+)><([0-9a-f]+)>: Abbrev Number: \d+ \((DW_TAG_\w+)\)")
 _ATTRIBUTE = re.compile(r"    <[0-9a-f]+>\s+(DW_AT_\w+)\s*: (.*)")
+_FORM = re.compile(r"^(?:\([^)]*\):? )+")  # "(strp) (offset: 0xd): between", "(indirect string, offset: 0xd): between"
 _REFERENCE = re.compile(r"<0x([0-9a-f]+)>")
 
 
@@ -83,9 +87,31 @@ def why(name: str, edited: Edits, inlines: Iterable[str], text: str = "") -> str
     used = [macro for macro in sorted(edited.macros) if re.search(rf"\b{macro}\b", text)]
     if used:
         return f"it uses the macro {', '.join(used)}, which the patch edits"
-    if edited.types:
+    if edited.types and not edited.functions:
         return f"the patch edits {', '.join(sorted(edited.types))}"
     return None
+
+
+def explain(
+    diff: ObjectDiff, edited: Edits, texts: Mapping[str, str], inlines: Callable[[], Mapping[str, set[str]]]
+) -> None:
+    """Add to the reasons of *diff*, one unit's, what the source tells; *texts* are those of the unit's own functions.
+
+    *inlines* is what inlined() says of the unit. It costs a compilation, and is asked only where the texts do not tell.
+    """
+    known: Mapping[str, set[str]] | None = None
+    better: dict[ChangedFunction, ChangedFunction] = {}
+    for function in diff.changed:
+        text = texts.get(_CLONE.sub("", function.name), "")
+        told = why(function.name, edited, set(_WORD.findall(text)), text)
+        if told is None and edited.functions:
+            known = inlines() if known is None else known
+            told = why(function.name, edited, inlines_of(function.name, known), text)
+        if told is not None:
+            better[function] = replace(function, reason=f"{function.reason}: {told}")
+    diff.changed = [better.get(function, function) for function in diff.changed]
+    if diff.plan is not None:
+        diff.plan.functions = [(better.get(function, function), symbol) for function, symbol in diff.plan.functions]
 
 
 def inlined(path: Path) -> dict[str, set[str]]:
@@ -148,7 +174,7 @@ def _name(entries: dict[str, _Entry], entry: _Entry) -> str:
     """Its name, or that of the entry that it is an instance of."""
     for _step in range(4):
         if "DW_AT_name" in entry.attributes:
-            return entry.attributes["DW_AT_name"].rpartition(": ")[2].strip()
+            return _FORM.sub("", entry.attributes["DW_AT_name"]).strip()
         origin = _REFERENCE.search(entry.attributes.get("DW_AT_abstract_origin", ""))
         if origin is None or origin[1] not in entries:
             return ""

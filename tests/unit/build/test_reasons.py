@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import layout, reasons
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import reasons
+from object_files import Pair
 
 SOURCE = """
 #define LIMIT(x) \\
@@ -70,37 +71,52 @@ def test_each_kind_of_reason() -> None:
     assert reasons.why("user.constprop.0", edited, {"small", "x"}) == "it inlines small, which the patch edits"
     said = reasons.why("__do_sys_demo", edited, set(), texts["__do_sys_demo"])
     assert said == "it uses the macro LIMIT, which the patch edits"
-    assert reasons.why("other", edited, set()) == "the patch edits struct state"
+    types = reasons.Edits(types=frozenset({"struct state"}))
+    assert reasons.why("other", types, set()) == "the patch edits struct state"
+    assert reasons.why("other", edited, set()) is None
     assert reasons.why("other", reasons.Edits(), set()) is None
 
 
-def changed_layout(folder: Path, after: str) -> list[str]:
-    types = [
-        layout.types_of(compiled(folder, name, source, "-g"), folder)
-        for name, source in (("before", COMPILABLE), ("after", after))
-    ]
-    return [str(change) for change in layout.changes(*types)]
+def test_a_diff_tells_the_reasons(pair: Pair) -> None:
+    """The texts tell most; the compiler is asked about what is inlined by way of another."""
+    before = """
+static inline int small(int x)
+{
+\treturn hidden("small", x) + 1;
+}
 
+static inline int between(int x)
+{
+\treturn small(x) * 2;
+}
 
-def test_the_same_layout(tmp_path: Path) -> None:
-    assert changed_layout(tmp_path, COMPILABLE.replace("* 3", "* 4")) == []
+int edited(int x)
+{
+\treturn exported("edited", x);
+}
 
+int direct(int x)
+{
+\treturn small(x);
+}
 
-def test_a_member_more_moves_those_behind_it(tmp_path: Path) -> None:
-    after = COMPILABLE.replace("int first;", "int first;\n\tlong more;")
-    (said,) = changed_layout(tmp_path, after)
-    assert said.startswith("struct state: its size was 12 bytes and is 24; more is new, at byte 8; ")
-    assert "kind was at byte 4 and is at byte 16" in said
-    assert "flag was at byte 8 bit 0, 1 wide and is at byte 20 bit 0, 1 wide" in said
+int far(int x)
+{
+\treturn between(x);
+}
+"""
+    after = before.replace("+ 1", "+ 2").replace('"edited"', '"EDITED"')
+    diff = pair.diff(before, after)
+    asked = []
 
+    def inlines() -> dict[str, set[str]]:
+        asked.append(True)
+        return reasons.inlined(pair.compile("debug", after, "-g1"))
 
-def test_another_type_in_the_same_place(tmp_path: Path) -> None:
-    assert changed_layout(tmp_path, COMPILABLE.replace("int first;", "unsigned int first;")) == [
-        "struct state: first was of type int and is of type unsigned int"
-    ]
-
-
-def test_an_enumerator_that_means_another_number(tmp_path: Path) -> None:
-    assert changed_layout(tmp_path, COMPILABLE.replace("ONE, TWO", "ZERO, ONE, TWO")) == [
-        "enum kind: ONE was 0 and is 1; TWO was 1 and is 2"
-    ]
+    reasons.explain(diff, reasons.edits(before, after), reasons.functions(after), inlines)
+    told = {function.name: function.reason for function in diff.changed}
+    assert told["edited"].endswith(": the patch edits it")
+    assert told["direct"] == told["far"] == "its code changed: it inlines small, which the patch edits"
+    assert len(asked) == 1
+    emitted, _path = pair.emit(diff)
+    assert {function.name: function.reason for function in emitted.functions} == told
