@@ -71,7 +71,8 @@ def main() -> int:
 def _load(root: Path, loader: Loader, staging: Staging, modules: list[str]) -> None:
     for module in modules:
         manifest = staging.manifest(module)
-        part = Part(manifest["name"], _wanted(manifest), manifest, staging.directory / manifest["file"])
+        path, signature = staging.directory / manifest["file"], staging.signature(module)
+        part = Part(manifest["name"], _wanted(manifest), manifest, path, signature)
         Transition(root, loader, read_host(root), part, _TIMEOUT).reach()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_text
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_bytes, read_text
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import check_signer
 
 _BASE = "var/lib/kpatch.fleet"
@@ -84,6 +84,11 @@ class Staging:
             return manifests.load(self._path(module, ".json"))
         except manifests.ManifestError as error:
             raise HostError("bad-manifest", str(error)) from error
+
+    def signature(self, module: str) -> str | None:
+        """The signature of the staged manifest, if it has one."""
+        given = read_bytes(self._path(module, ".sig"))
+        return None if given is None else given.decode("utf-8", "replace")
 
     def check_room(self, size: int) -> None:
         """Raise HostError unless *size* bytes can be staged."""
@@ -154,8 +159,7 @@ class Staging:
     def published_artifact(self, module: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """The same for the artifact under its own name, with its manifest, signed if the host says so."""
         manifest = self.manifest(module)
-        given = self._path(module, ".sig")
-        check_signer(self.root, manifest, given.read_text(encoding="utf-8") if given.is_file() else None)
+        check_signer(self.root, manifest, self.signature(module))
         with _open_checked(self._path(module, ".ko"), manifest) as (handle, _image):
             yield handle, manifest
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils import signature
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import boot
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import dump
+from fake_host import RELEASE, remove
 
 
 @pytest.fixture
@@ -47,6 +50,24 @@ def test_the_signature_of_another_manifest_does_not_count(ready: Any, key: Path)
     manifest, src = ready.artifact("a")
     with pytest.raises(HostError, match="not one of"):
         transition(ready, manifest, src, signature.sign(dump({**manifest, "size": 1}), key)).reach()
+
+
+def test_at_boot_only_what_is_signed_comes_back(ready: Any, key: Path) -> None:
+    manifest, src = ready.artifact("a")
+    transition(ready, manifest, src, signature.sign(dump(manifest), key)).reach()
+    staging = Staging(ready.root, RELEASE)
+    staging.keep_enabled("kpatch", False)
+    remove(ready.root / "sys/kernel/kpatch/patches/kpatch_a")
+    remove(ready.root / "sys/module/kpatch_a")
+    boot.put_on(ready.root, ready, 0)
+    assert ready.calls[-1] == "load kpatch_a SRC1"
+    for module in ("kernel/kpatch/patches", "module"):
+        remove(ready.root / "sys" / module / "kpatch_a")
+    (staging.directory / "kpatch_a.sig").unlink()
+    ready.calls.clear()
+    with pytest.raises(HostError, match="not signed"):
+        boot.put_on(ready.root, ready, 0)
+    assert ready.calls == []
 
 
 def test_what_was_staged_comes_back_only_with_its_signature(ready: Any, key: Path) -> None:
