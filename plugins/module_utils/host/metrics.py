@@ -97,4 +97,4 @@ def _escape(value: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
