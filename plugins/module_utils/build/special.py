@@ -233,6 +233,9 @@ def table_of(name: str) -> Table:
 def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None, size: int | None) -> list[Entry]:
     relocs = parts.relocs_between(section, 0, section.size)
     size = size or _period(parts, section, relocs)
+    if size is not None and lacks_padding(section, size):
+        section.data += bytes(-section.size % size)
+        section.size = len(section.data)
     if size is None or section.size % size or not relocs:
         raise ElfError(
             f"{file}: {section.name}: {len(relocs)} relocations in {section.size} bytes: the entries of this kernel's "
@@ -252,6 +255,11 @@ def _entries(parts: Parts, section: e.Section, file: str, orc: e.Section | None,
             companion = (orc, number * width, (number + 1) * width)
         entries.append(Entry(section, start, start + size, own, owner, companion))
     return entries
+
+
+def lacks_padding(section: e.Section, size: int) -> bool:
+    """Whether a section ends with its last entry's last field: 5.10's .parainstructions, 12 bytes of 16."""
+    return section.name == ".parainstructions" and section.size % size == 12 and size == 16
 
 
 def _period(parts: Parts, section: e.Section, relocs: list[e.Reloc]) -> int | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, overlay
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, generators, kbuild, overlay, special
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import identify, kbuild_package
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import parse_symvers
@@ -79,3 +80,34 @@ def test_kernel_that_debian_did_not_build_is_named() -> None:
     assert kernel.version == "6.12.117-1~deb12u1"
     assert kernel.source == "linux-source-6.12"
     assert kbuild_package("a, linux-kbuild-6.12.117+deb12, b") == "linux-kbuild-6.12.117+deb12"
+
+
+def test_only_the_last_entry_of_paravirt_sites_may_lack_its_padding() -> None:
+    assert special.lacks_padding(elf.Section(".parainstructions", size=28), 16)
+    assert not special.lacks_padding(elf.Section(".parainstructions", size=32), 16)
+    assert not special.lacks_padding(elf.Section("__bug_table", size=28), 16)
+
+
+def test_a_source_that_is_generated_is_told_from_one_that_is_not_there() -> None:
+    generated = "make[3]: *** No rule to make target 'crypto/x509.asn1.h', needed by 'crypto/x509.o'.  Stop."
+    assert generators.lacking(generated)
+    assert not generators.lacking("make[2]: *** No rule to make target 'fs/nosuch.o'.  Stop.")
+
+
+def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Path) -> None:
+    tree = SimpleNamespace(root=tmp_path / "some", release="some", objects=tmp_path / "some/objects")
+    (tree.objects / "scripts").mkdir(parents=True)
+    said: list[str] = []
+
+    def prepare(_tree: object, copy: Path) -> None:
+        for name, content in (("scripts/compiler", b"\x7fELF"), ("scripts/compiler.sh", b"#!/bin/sh"), ("rel", b"x")):
+            (copy / name).write_bytes(content)
+            (copy / name).chmod(0o755)
+
+    assert generators.add(tree, prepare, said.append)  # type: ignore[arg-type]
+    assert not generators.add(tree, prepare, said.append)  # type: ignore[arg-type]
+    assert sorted(str(path.relative_to(tree.objects)) for path in tree.objects.rglob("*") if path.is_file()) == [
+        ".generators",
+        "scripts/compiler",
+    ]
+    assert len(said) == 1
