@@ -4,7 +4,6 @@
  *
  * Locking: none; the tables are constant.
  */
-#include <linux/align.h>
 #include <linux/ctype.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
