@@ -109,6 +109,8 @@ static enum kpatch_verdict walk_stack(struct kpatch_check *check, struct task_st
 
 	check->depth = 0;
 	check->function = NULL;
+	if (kpatch_walk_would_warn(task))
+		return KPATCH_UNREADABLE;
 	for (unwind_start(&state, task, NULL, NULL);
 	     !unwind_done(&state) && !unwind_error(&state);
 	     unwind_next_frame(&state)) {

@@ -54,6 +54,19 @@ static inline void kpatch_synchronize_tasks(void)
 	synchronize_rcu_tasks_rude();
 }
 
+/*
+ * From 5.18 the kernel warns, and reads no further, when the stack of a task
+ * that is about to run has a frame that a kretprobe waits for.
+ */
+static inline bool kpatch_walk_would_warn(struct task_struct *task)
+{
+#ifdef CONFIG_RETHOOK
+	return task != current && task_is_running(task) && READ_ONCE(task->rethooks.first);
+#else
+	return false;
+#endif
+}
+
 /* Ends a timer that starts itself anew; test modules have one. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
 #define kpatch_timer_delete_sync(timer) timer_delete_sync(timer)
