@@ -44,8 +44,8 @@ def test_a_clone_keeps_its_pair_under_another_number(pair: Pair) -> None:
 
 
 def test_the_only_clone_is_the_only_clone(pair: Pair) -> None:
-    diff = pair.diff(CLONE.format(0, "mov $2,%eax; ret"), CLONE.format(4, "mov $2,%eax; ret"))
-    assert not diff.differences
+    diff = pair.diff(CLONE.format(0, "mov $2,%eax; ret"), CLONE.format(4, "mov $3,%eax; ret"))
+    assert [each.change for each in diff.differences] == ["changed"]
 
 
 def test_a_function_with_an_alias_more_is_the_same_function(pair: Pair) -> None:

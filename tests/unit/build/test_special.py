@@ -114,6 +114,10 @@ def test_a_runtime_constant_is_read_from_its_variable(pair: Pair) -> None:
     code = subprocess.run(["objdump", "-dr", "--no-show-raw-insn", path], capture_output=True, text=True).stdout
     assert re.search(r"mov +0x0\(%rip\),%r\w+.*\n.*R_X86_64_PC32\s+\.klp\.sym\.vmlinux\.limit,0-0x4\n.*nopl", code)
     assert "movabs" not in code
+    (text,) = [section for section in e.read(path).sections if section.name == ".text"]
+    (field,) = [reloc.offset for reloc in text.relocs if reloc.symbol.name == ".klp.sym.vmlinux.limit,0"]
+    assert text.data[field - 2] == 0x8B
+    assert text.data[field : field + 7] == bytes.fromhex("00000000 0f1f00")
     assert "runtime_" not in readelf(path, "-S")
 
 
