@@ -54,10 +54,6 @@ options:
           - The artifact's manifest.
         type: dict
         required: true
-      signature:
-        description:
-          - The signature of the manifest, if it has one.
-        type: str
       src:
         description:
           - The artifact's path on the host, where the action plugin has put it if the host needs it.
