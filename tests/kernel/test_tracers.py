@@ -12,14 +12,16 @@ import pytest
 from host import Host
 
 FUNCTION = "cmdline_proc_show"
+# The kernel wants no name that is there twice, and the replacement has it too.
+ADDRESS = f"0x$(awk '$3 == \"{FUNCTION}\" && !$4 {{print $1}}' /proc/kallsyms)"
 TRACING = "/sys/kernel/tracing"
 
 # How each is put on and taken off, and how often it has seen a call.
 ON = {
     "function": f"echo {FUNCTION} > set_ftrace_filter; echo function > current_tracer",
     "function_graph": f"echo {FUNCTION} > set_ftrace_filter; echo function_graph > current_tracer",
-    "kprobe": f"echo p:kpt_probe {FUNCTION} > kprobe_events; echo 1 > events/kprobes/kpt_probe/enable",
-    "kretprobe": f"echo r:kpt_probe {FUNCTION} > kprobe_events; echo 1 > events/kprobes/kpt_probe/enable",
+    "kprobe": f"echo p:kpt_probe {ADDRESS} > kprobe_events; echo 1 > events/kprobes/kpt_probe/enable",
+    "kretprobe": f"echo r:kpt_probe {ADDRESS} > kprobe_events; echo 1 > events/kprobes/kpt_probe/enable",
 }
 OFF = """
 echo nop > current_tracer; echo > set_ftrace_filter
