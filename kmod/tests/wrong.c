@@ -91,6 +91,21 @@ static void spoil_originals(void)
 		funcs[1].original = &original;
 }
 
+/* Dozens of files of vmlinux have a static function of this name. */
+static struct kpatch_func common[] = {
+	{ .name = "name_show", .new_func = replacement },
+};
+
+static void spoil_vmlinux(void)
+{
+	bool ambiguous = !strcmp(what, "common");
+
+	if (!ambiguous && strcmp(what, "ninehundredth"))
+		return;
+	common[0].sympos = ambiguous ? 0 : 900;
+	objects[1] = (struct kpatch_object){ .funcs = common, .nr_funcs = ARRAY_SIZE(common) };
+}
+
 static void spoil_functions(void)
 {
 	if (!strcmp(what, "missing"))
@@ -120,6 +135,7 @@ static int __init wrong_init(void)
 	spoil_patch();
 	spoil_objects();
 	spoil_functions();
+	spoil_vmlinux();
 	spoil_originals();
 	return kpatch_register(&kpt_patch);
 }

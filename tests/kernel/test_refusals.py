@@ -19,6 +19,8 @@ REFUSALS = {
     "missing": "symbol kpt_no_such_function,0 is not in kpt_target",
     "position": "symbol target_helper,2 is not in kpt_target",
     "ambiguous": "symbol target_twin is in kpt_target more than once: its sympos must say which",
+    "common": "symbol name_show is in vmlinux more than once: its sympos must say which",
+    "ninehundredth": "symbol name_show,900 is not in vmlinux",
     "notrace": "function target_notrace can't be redirected: its entry has no call to ftrace",
     "twice": "kpt_wrong replaces function target_value twice",
     "outside": "the tables of kpt_wrong are wrong: not in the module: the replacement of target_helper",
