@@ -76,7 +76,7 @@ def test_nonsense_to_sysfs_is_refused(host: Host) -> None:
         assert done.returncode != 0, nonsense
         assert host.read("patches/kpt_first/enabled") == "1"
     # The shell does not tell which error it met.
-    write = f"open('{CORE}/patches/kpt_first/enabled', 'w').write('on')"
+    write = f"import os; os.write(os.open('{CORE}/patches/kpt_first/enabled', os.O_WRONLY), b'on')"
     assert "Errno 22" in host.script(f'python3 -c "{write}"').stderr
 
 
