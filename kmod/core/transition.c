@@ -136,6 +136,9 @@ static void settle(bool switched)
 		if (switched && lpatch->role == LIVE_COMES)
 			WRITE_ONCE(lpatch->role, LIVE_STAYS);
 	kpatch_withdraw_from_border();
+	/* What stays because the switch failed is still asked for: not of the table. */
+	if (!switched)
+		kpatch_rule_by(KPATCH_BY_FLAG, KPATCH_OLD);
 	kpatch_synchronize_handlers();
 	kpatch_rule_by(KPATCH_BY_FLAG, KPATCH_OLD);
 	kpatch_members_end();
