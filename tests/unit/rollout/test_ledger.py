@@ -46,3 +46,14 @@ def test_line_that_is_no_entry_is_damage(tmp_path: Path, line: str) -> None:
 def test_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="missing/ledger: the ledger can't be written"):
         ledger.append(tmp_path / "missing/ledger", "plan")
+
+
+def test_host_that_is_taken_up_again_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    for host in ("a", "b"):
+        ledger.append(path, "begin", host=host)
+        ledger.append(path, "host", host=host, state="lost", reason="")
+    ledger.append(path, "undone", host="a", state="absent", reason="")
+    ledger.append(path, "resume", hosts=["a"], appeared=[], vanished=["c"])
+    found = ledger.read(path)
+    assert (list(found.outcomes()), found.begun(), found.undone(), found.vanished()) == (["b"], {"b"}, {}, ["c"])
