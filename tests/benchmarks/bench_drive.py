@@ -113,7 +113,7 @@ def windows(repeats: int) -> list[dict[str, int]]:
     found = []
     for number in range(2 * repeats):
         empty = bench()["stop"]
-        enable(number % 2 == 1)
+        enable(number % 2)
         found.append({"empty": empty, "window": int((PATCH / "window_ns").read_text())})
     return found
 
