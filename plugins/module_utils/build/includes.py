@@ -103,7 +103,7 @@ def _graph(tree: Tree, say: Say) -> Graph:
 
 def _read(source: Path) -> Graph:
     texts: dict[str, bytes] = {}
-    for directory, _, files in os.walk(source):
+    for directory, _subdirectories, files in os.walk(source):
         below = os.path.relpath(directory, source)
         for file in files:
             path = Path(directory, file)

@@ -110,15 +110,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         diff = compare(options.original, options.patched, options.module, options.source)
     except ElfError as error:
-        print(f"objdiff: {error}", file=sys.stderr)
+        sys.stderr.write(f"objdiff: {error}\n")
         return UNREADABLE
     answer = as_data(diff)
     # A damaged file may have any bytes for a name.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    print(json.dumps(answer, indent=2, sort_keys=True) if options.json else as_text(answer))
+    text = json.dumps(answer, indent=2, sort_keys=True) if options.json else as_text(answer)
+    sys.stdout.write(f"{text}\n")
     return status(diff)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -263,7 +263,7 @@ class _Build:
         refusals: list[Refusal] = []
         with ThreadPoolExecutor(workers()) as pool:
             results = pool.map(lambda item: item[0](item[1]), work)
-            for number, ((_, unit), (diff, refused)) in enumerate(zip(work, results), 1):
+            for number, ((_compare, unit), (diff, refused)) in enumerate(zip(work, results), 1):
                 self.say(f"{self.tree.release}: compared {unit.source}, {number} of {len(work)}")
                 refusals += refused
                 if diff is not None:

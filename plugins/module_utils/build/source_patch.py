@@ -201,7 +201,7 @@ class _Parser:
                 self.refusals.append(Refusal(_stripped(self._named), WHOLE_FILE, reason))
         elif not patch.hunks:
             self._refuse(WHOLE_FILE, "the diff has no hunk for it; it was cut off")
-        elif all(text.endswith("\r\n") for hunk in patch.hunks for _, text in hunk.lines):
+        elif all(text.endswith("\r\n") for hunk in patch.hunks for _mark, text in hunk.lines):
             self._refuse(WHOLE_FILE, "the diff's lines end with CR LF, the kernel's with LF; convert it (dos2unix)")
         else:
             self.files.append(patch)

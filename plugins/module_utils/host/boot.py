@@ -61,9 +61,9 @@ def put_on(root: Path, loader: Loader, settle: float = SETTLE) -> str:
 def main() -> int:
     """As a unit of systemd's: what is said goes to its journal."""
     try:
-        print(put_on(Path("/"), KernelLoader()))
+        sys.stdout.write(f"{put_on(Path('/'), KernelLoader())}\n")
     except HostError as error:
-        print(f"{error.reason}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{error.reason}: {error}\n")
         return 1
     return 0
 
@@ -118,4 +118,4 @@ def _count(staging: Staging, release: str, attempts: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
