@@ -114,7 +114,10 @@ static inline bool kpatch_task_dead(const struct task_struct *task)
 static inline bool kpatch_is_border(const char *function)
 {
 	/* The compiler and the years have put several names around this one. */
-	return strstr(function, "exit_to_user_mode") || !strcmp(function, "get_signal");
+	if (strstr(function, "exit_to_user_mode") || !strcmp(function, "get_signal"))
+		return true;
+	/* 7.2: has it inline, for interrupts of user mode only. */
+	return !strcmp(function, "irqentry_exit");
 }
 
 #ifndef in_hardirq

@@ -71,6 +71,9 @@ class Side:
             return ("string", without_line(piece.data[max(0, target.offset) :]), target.bias)
         if is_copied(piece):
             return ("content", self.content(piece), target.offset, target.bias)
+        entry = self.entries.referred(target)
+        if entry is not None:
+            return ("entry", entry.section.name, self._entry(entry), target.offset - entry.start, target.bias)
         return ("piece", id(self._common(piece)), target.offset, target.bias)
 
 

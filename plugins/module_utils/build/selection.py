@@ -73,6 +73,7 @@ class Selection:
         self._changed: set[int] = set()
         self._sections: dict[int, e.Section] = {}
         self._symbols: dict[int, e.Symbol] = {}
+        self._entry_sections: dict[int, e.Section] = {}
         self._outside: dict[Outside, e.Symbol] = {}
         self._refusals: list[Refusal] = []
         self._notes: list[Added] = []
@@ -192,12 +193,19 @@ class Selection:
             if made is not None:
                 self._sections[id(piece)].relocs.append(made)
 
+    def _section_of(self, entry: Entry) -> e.Section:
+        """The section of its own that an entry gets; code may refer to it before it is placed."""
+        if id(entry) not in self._entry_sections:
+            flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
+            data = entry.data
+            align = _alignment(entry.section, len(data))
+            section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
+            self._entry_sections[id(entry)] = section
+        return self._entry_sections[id(entry)]
+
     def _place_entry(self, entry: Entry) -> None:
         owner = known(entry.owner, "only entries with an owner are looked up")
-        flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
-        data = entry.data
-        align = _alignment(entry.section, len(data))
-        section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
+        section = self._section_of(entry)
         self._plan.sections.append(section)
         for reloc in entry.relocs:
             made = self._reloc(owner, entry.section, reloc, entry.start)
@@ -259,6 +267,10 @@ class Selection:
         if found is not None and id(found) in self._symbols and not self._stays(source, reloc, target):
             symbol = self._symbols[id(found)]
             return e.Reloc(offset, reloc.type, symbol, target.offset - symbol.value + target.bias)
+        entry = self._entries.referred(target)
+        if entry is not None and entry.owner is not None and id(entry.owner) in self._included:
+            symbol = e.Symbol("", type=e.STT_SECTION, section=self._section_of(entry))
+            return e.Reloc(offset, reloc.type, symbol, target.offset - entry.start + target.bias)
         outside = self._resolve(piece, target)
         if outside is None or not self._allowed(piece, source, outside):
             return None

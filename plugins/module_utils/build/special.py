@@ -20,7 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ElfError,
     ObjectContext,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Parts, Piece
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Parts, Piece, Target
 
 ORC_IP, ORC = ".orc_unwind_ip", ".orc_unwind"
 FENTRY = "__mcount_loc"
@@ -170,16 +170,29 @@ class Entries:
         self._parts = parts
         self._listed = any(section.name == FENTRY for section in parts.elf.sections)
         self._by_owner: dict[int, list[Entry]] = defaultdict(list)
+        self._by_place: dict[int, list[Entry]] = {}
         orc = next((section for section in parts.elf.sections if section.name == ORC), None)
         for section in parts.elf.sections:
             if is_table(section.name) and section.size:
-                for entry in _entries(parts, section, file, orc, sizes.get(section.name)):
+                entries = _entries(parts, section, file, orc, sizes.get(section.name))
+                self._by_place[id(section)] = entries
+                for entry in entries:
                     if entry.owner is not None:
                         self._by_owner[id(entry.owner)].append(entry)
 
     def of(self, piece: Piece) -> list[Entry]:
         """The entries that belong to a piece."""
         return self._by_owner.get(id(piece), [])
+
+    def referred(self, target: Target) -> Entry | None:
+        """The entry that a relocation refers to.
+
+        From 6.19 on the code of a WARN with a message hands over its own bug_entry: do_procmap_query of fs/proc.
+        """
+        if target.piece is None:
+            return None
+        entries = self._by_place.get(id(target.piece.section), [])
+        return next((entry for entry in entries if entry.start <= target.offset < entry.end), None)
 
     def traceable(self, piece: Piece) -> bool:
         """Whether ftrace can redirect the function: it begins with a call that the kernel knows of.

@@ -76,6 +76,18 @@ def test_another_warning_is_a_change(pair: Pair) -> None:
     assert "__bug_table" in diff.changed[0].reason
 
 
+TWO_MESSAGES = """
+int first(int x) { if (x) exported(WARN_WITH("one")); return 1; }
+int second(int x) { if (x) exported(WARN_WITH("two")); return 1; }
+"""
+
+
+def test_code_that_hands_over_its_bug_entry(pair: Pair) -> None:
+    """From 6.19 on WARN() with a message does: the entry is the same wherever in the table and on whatever line."""
+    assert not pair.diff(TWO_MESSAGES, f"int zero(int x) {{ WARN_WITH(0); return x; }}\n{TWO_MESSAGES}").changed
+    assert names(pair.diff(TWO_MESSAGES, TWO_MESSAGES.replace("two", "three")).changed) == ["second"]
+
+
 def test_an_untraceable_static_function_is_replaced_with_its_callers(pair: Pair) -> None:
     """The kernel's `inline` implies notrace: what SYSCALL_DEFINE() defines is such a function."""
     before = """

@@ -119,6 +119,20 @@ def test_a_patch_of_a_module(pair: Pair) -> None:
     assert {reloc.type for reloc in emitted.relocs} <= {e.R_64, e.R_PC32, e.R_PLT32, e.R_32S}
 
 
+def test_a_bug_entry_that_code_hands_over_comes_along(pair: Pair) -> None:
+    """Code, table and message of the second function, which go elsewhere, still belong together."""
+    before = "".join(f'int f{n}(int x) {{ if (x) exported(WARN_WITH("text {n}")); return 1; }}\n' for n in range(3))
+    diff = pair.diff(before, before.replace("return 1", "return 2").replace("return 2", "return 1", 1))
+    assert [function.name for function in diff.changed] == ["f1", "f2"]
+    _emitted, path = pair.finished(diff)
+    elf = e.read(path)
+    table = next(section for section in elf.sections if section.name == "__bug_table")
+    assert table.size == 2 * 16
+    text = next(section for section in elf.sections if section.name == ".text")
+    handed = [reloc.symbol.value + reloc.addend + 4 for reloc in text.relocs if reloc.symbol.section is table]
+    assert sorted(handed) == [0, 16]
+
+
 def test_the_address_of_a_changed_function_stays_the_original_s(pair: Pair) -> None:
     """It may be compared with one that was handed out before."""
     before = BEFORE + "int check(int (*f)(int)) { return f == first ? 1 : exported(0); }"
