@@ -143,11 +143,15 @@ class Fleet:
     def wait_for(self, text: str) -> None:
         """Until a ledger holds *text*."""
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not self._ledger_has(text):
+        while not self._ledger_has(text):
+            assert time.monotonic() < deadline, f"no ledger holds {text!r}: {self._ledgers()}"
             time.sleep(0.05)
 
     def _ledger_has(self, text: str) -> bool:
-        return any(text in path.read_text() for path in self.home.glob("rollouts/*/ledger.jsonl"))
+        return any(text in ledger for ledger in self._ledgers())
+
+    def _ledgers(self) -> list[str]:
+        return [path.read_text() for path in self.home.glob("rollouts/*/ledger.jsonl")]
 
 
 def store(directory: Path, release: str, name: str, build_id: str = "aa") -> Path:

@@ -217,7 +217,7 @@ def test_plan_is_taken_up_again_where_the_ledger_and_the_hosts_say(fleet: Fleet)
     No host that has passed is touched twice, and all are patched.
     """
     fleet.update("h3", faults={"patch": "slow"})
-    fleet.run_and_kill("rollout", '"host": "h2", "reason": "", "runs"')
+    fleet.run_and_kill("rollout", '"host": "h3"')
     first = fleet.rollout()
     fleet.update("h3", faults={})
     fleet.forget()
