@@ -14,7 +14,7 @@ static noipa int added_helper(void)
 {
 	while (!signal_pending(current))
 		msleep_interruptible(1000);
-	return -EINTR;
+	return -ERESTARTSYS;
 }
 
 static noipa int target_sleep(bool deep)
