@@ -24,7 +24,7 @@ REFUSALS = {
     "ninehundredth": "symbol name_show,900 is not in vmlinux",
     "notrace": "function target_notrace can't be redirected: its entry has no call to ftrace",
     "twice": "kpt_wrong replaces function target_value twice",
-    "outside": "the tables of kpt_wrong are wrong: not in the module: the replacement of target_helper",
+    "outside": "the tables of kpt_wrong are wrong: not a function of the module: the replacement of target_helper",
     "object": "the tables of kpt_wrong are wrong: given twice: object kpt_target",
     "nothing": "the tables of kpt_wrong are wrong: there is no object",
     "owner": "a patch module doesn't say which module it is",
