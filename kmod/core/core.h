@@ -9,9 +9,17 @@
 #include "patch.h"
 
 struct module;
+struct task_struct;
 
 /* main.c */
+int kpatch_try_set_enabled(struct live_patch *lpatch, bool enable, struct task_struct *writer);
 int kpatch_set_enabled(struct live_patch *lpatch, bool enable);
+
+/* request.c */
+int kpatch_request(struct live_patch *lpatch, bool enable);
+bool kpatch_waits(const struct task_struct *task);
+int kpatch_requests_init(void);
+void kpatch_requests_exit(void);
 
 /* check.c */
 #define KPATCH_MAX_CHECKSUM 128
@@ -22,8 +30,8 @@ int kpatch_check_consistency(const struct kpatch_patch *patch);
 int kpatch_show_consistency(const struct kpatch_patch *patch, char *page);
 
 /* enable.c */
-int kpatch_enable(struct live_patch *lpatch);
-int kpatch_disable(struct live_patch *lpatch);
+int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer);
+int kpatch_disable(struct live_patch *lpatch, struct task_struct *writer);
 
 /* hooks.c */
 int kpatch_pre_patch(struct live_patch *lpatch);
@@ -62,7 +70,7 @@ bool kpatch_on_its_way(const struct live_func *func, unsigned long address);
 int kpatch_universe_init(void);
 
 /* transition.c */
-int kpatch_transit(struct live_patch *lpatch, bool enable);
+int kpatch_transit(struct live_patch *lpatch, bool enable, struct task_struct *writer);
 bool kpatch_in_transition(void);
 int kpatch_reverse(struct live_patch *lpatch, bool enable);
 void kpatch_object_comes(void);

@@ -58,14 +58,26 @@ static void unprepare(struct live_patch *lpatch)
 	kpatch_detach_objects(lpatch);
 }
 
-/* Patches that stay after all have been told by pre_unpatch that they would go. */
-static void switch_hooks(void (*call)(struct live_patch *lpatch), enum live_role role)
+static void tell_going(void)
 {
 	struct live_patch *lpatch;
 
 	for_each_live_patch(lpatch)
-		if (lpatch->role == role)
-			call(lpatch);
+		if (lpatch->role == LIVE_GOES)
+			kpatch_pre_unpatch(lpatch);
+}
+
+/* They stay after all, and with them objects that came meanwhile. */
+static void keep_all(void)
+{
+	struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch) {
+		if (lpatch->role != LIVE_GOES)
+			continue;
+		mark_patched(lpatch, true);
+		kpatch_post_patch(lpatch);
+	}
 }
 
 static void come(struct live_patch *lpatch)
@@ -95,6 +107,7 @@ static void let_go(void)
 /**
  * kpatch_enable() - send callers to the new functions
  * @lpatch:	a patch that is not enabled
+ * @writer:	who wants it, and waits
  *
  * If it replaces others they are disabled by the same switch.
  *
@@ -102,7 +115,7 @@ static void let_go(void)
  * another negative error code, with a refusal recorded. After an error
  * everything is as it was.
  */
-int kpatch_enable(struct live_patch *lpatch)
+int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer)
 {
 	struct module *owner = lpatch->patch->owner;
 	int err;
@@ -117,10 +130,10 @@ int kpatch_enable(struct live_patch *lpatch)
 	if (err)
 		goto put_owner;
 	assign_roles(lpatch, true);
-	switch_hooks(kpatch_pre_unpatch, LIVE_GOES);
+	tell_going();
 	/* The list is in the order of enabling: a late module stacks likewise. */
 	list_move_tail(&lpatch->list, &kpatch_patches);
-	err = kpatch_transit(lpatch, true);
+	err = kpatch_transit(lpatch, true, writer);
 	if (err)
 		goto undo;
 
@@ -131,10 +144,8 @@ int kpatch_enable(struct live_patch *lpatch)
 	return 0;
 
 undo:
-	switch_hooks(kpatch_post_patch, LIVE_GOES);
+	keep_all();
 	forget_roles();
-	/* A module that came meanwhile was patched. */
-	mark_patched(lpatch, false);
 	unprepare(lpatch);
 put_owner:
 	module_put(owner);
@@ -144,22 +155,23 @@ put_owner:
 /**
  * kpatch_disable() - send callers to where they went before
  * @lpatch:	an enabled patch
+ * @writer:	who wants it, and waits
  *
  * Patches may be disabled in any order: what others have enabled stays.
  *
  * Return: 0, or a negative error code with a refusal recorded; the patch is
  * still enabled then.
  */
-int kpatch_disable(struct live_patch *lpatch)
+int kpatch_disable(struct live_patch *lpatch, struct task_struct *writer)
 {
 	int err;
 
 	lockdep_assert_held(&kpatch_mutex);
 	assign_roles(lpatch, false);
-	kpatch_pre_unpatch(lpatch);
-	err = kpatch_transit(lpatch, false);
+	tell_going();
+	err = kpatch_transit(lpatch, false, writer);
 	if (err)
-		kpatch_post_patch(lpatch);
+		keep_all();
 	else
 		let_go();
 	forget_roles();

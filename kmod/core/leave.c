@@ -65,7 +65,7 @@ static bool must_leave_kernel(const struct kpatch_transition *transition,
 			      const struct task_struct *task)
 {
 	return transition->lpatch->patch->leave == KPATCH_LEAVE_KERNEL &&
-	       kpatch_goes_to_user_mode(task) && task != transition->check.caller;
+	       kpatch_goes_to_user_mode(task) && !kpatch_waits(task);
 }
 
 struct look {
@@ -132,7 +132,7 @@ static void ask(struct kpatch_transition *transition, struct kpatch_member *memb
 	bool wake = transition->pressing &&
 		    (verdict == KPATCH_INSIDE || verdict == KPATCH_IN_KERNEL);
 
-	if (member->task != current && kpatch_goes_to_user_mode(member->task))
+	if (!kpatch_waits(member->task) && kpatch_goes_to_user_mode(member->task))
 		kpatch_ask_at_border(member, wake);
 }
 

@@ -22,7 +22,8 @@ LIST_HEAD(kpatch_patches);
 #define SETTLE_MS	20
 #define SETTLE_ATTEMPTS	250
 
-static int try_set_enabled(struct live_patch *lpatch, bool enable)
+/* What a worker does for @writer, who waits, or no longer does. */
+int kpatch_try_set_enabled(struct live_patch *lpatch, bool enable, struct task_struct *writer)
 {
 	int err = 0;
 
@@ -33,9 +34,9 @@ static int try_set_enabled(struct live_patch *lpatch, bool enable)
 	else if (kpatch_in_transition())
 		err = kpatch_reverse(lpatch, enable);
 	else if (enable && !lpatch->enabled)
-		err = kpatch_enable(lpatch);
+		err = kpatch_enable(lpatch, writer);
 	else if (!enable && lpatch->enabled)
-		err = kpatch_disable(lpatch);
+		err = kpatch_disable(lpatch, writer);
 	mutex_unlock(&kpatch_mutex);
 	return err;
 }
@@ -45,8 +46,9 @@ static int try_set_enabled(struct live_patch *lpatch, bool enable)
  * @lpatch:	the patch
  * @enable:	which
  *
- * Return: 0, also if it was so already, or a negative error code; then nothing
- * has changed and a refusal has been recorded.
+ * Return: 0, also if it was so already; -EINPROGRESS if the caller was killed
+ * and the patch is still on its way back; or another negative error code: then
+ * nothing has changed and a refusal has been recorded.
  */
 int kpatch_set_enabled(struct live_patch *lpatch, bool enable)
 {
@@ -56,7 +58,7 @@ int kpatch_set_enabled(struct live_patch *lpatch, bool enable)
 	do {
 		if (attempt)
 			msleep(SETTLE_MS);
-		err = try_set_enabled(lpatch, enable);
+		err = kpatch_request(lpatch, enable);
 	} while (err == -EAGAIN && ++attempt < SETTLE_ATTEMPTS);
 
 	if (err == -EAGAIN)
@@ -169,6 +171,11 @@ int kpatch_register(const struct kpatch_patch *patch)
 	if (err)
 		goto remove;
 	err = kpatch_set_enabled(lpatch, true);
+	if (err == -EINPROGRESS) {
+		/* Its functions are in use: the module stays, and can go later. */
+		pr_warn("%s stays loaded until it has been left\n", patch->owner->name);
+		return 0;
+	}
 	if (err)
 		goto remove_sysfs;
 	pr_info("%s is enabled\n", patch->owner->name);
@@ -215,14 +222,21 @@ static int __init kpatch_init(void)
 
 	err = kpatch_symbols_init();
 	err = err ?: kpatch_universe_init();
+	err = err ?: kpatch_requests_init();
 	if (err)
 		return err;
 	err = kpatch_sysfs_init();
 	if (err)
-		return err;
+		goto exit_requests;
 	err = kpatch_watch_modules();
 	if (err)
-		kpatch_sysfs_exit();
+		goto exit_sysfs;
+	return 0;
+
+exit_sysfs:
+	kpatch_sysfs_exit();
+exit_requests:
+	kpatch_requests_exit();
 	return err;
 }
 
@@ -231,6 +245,7 @@ static void __exit kpatch_exit(void)
 {
 	kpatch_unwatch_modules();
 	kpatch_sysfs_exit();
+	kpatch_requests_exit();
 	/* The last work at the border may not have returned yet. */
 	kpatch_synchronize_tasks();
 }

@@ -128,7 +128,7 @@ static struct live_object *object_of(struct live_patch *lpatch, const struct mod
 }
 
 /* Nobody is in a function of a module that is coming or going: just flip. */
-static void flip_object(struct live_object *obj, bool enable)
+static void flip_object(const struct live_object *obj, bool enable)
 {
 	struct live_func *func;
 
@@ -138,7 +138,6 @@ static void flip_object(struct live_object *obj, bool enable)
 		else
 			kpatch_restore(func);
 	}
-	obj->patched = enable;
 }
 
 static int patch_object(struct live_patch *lpatch, struct live_object *obj, struct module *mod)
@@ -154,16 +153,22 @@ static int patch_object(struct live_patch *lpatch, struct live_object *obj, stru
 		return err;
 	}
 	flip_object(obj, true);
+	/* The end of a transition calls all objects' hooks, this one's as well. */
+	if (lpatch->role != LIVE_STAYS)
+		return 0;
+	obj->patched = true;
 	kpatch_post_patch_object(obj);
 	return 0;
 }
 
-static void unpatch_object(struct live_object *obj)
+static void unpatch_object(const struct live_patch *lpatch, struct live_object *obj)
 {
-	if (obj->patched)
+	/* One that is about to go in a transition has been told. */
+	if (obj->patched && lpatch->role == LIVE_STAYS)
 		kpatch_pre_unpatch_object(obj);
 	/* In a transition its functions are on their sites before it is patched. */
 	flip_object(obj, false);
+	obj->patched = false;
 	kpatch_post_unpatch_object(obj);
 	if (obj->attached)
 		detach_object(obj);
@@ -179,7 +184,7 @@ static void module_going(struct module *mod)
 		obj = object_of(lpatch, mod);
 		if (!obj)
 			continue;
-		unpatch_object(obj);
+		unpatch_object(lpatch, obj);
 		for_each_live_func(obj, func)
 			func->old_code.nr = 0;
 	}

@@ -62,22 +62,20 @@ static int begin(struct kpatch_transition *transition)
 	return 0;
 }
 
-/* Not the caller, who can't be parked and waits. */
-static bool is_at_border(const struct kpatch_transition *transition,
-			 const struct kpatch_member *member)
+/* As good as that: who never goes there, or waits for the end of the transition. */
+static bool is_at_border(const struct kpatch_member *member)
 {
 	struct task_struct *task = member->task;
 
 	return READ_ONCE(member->parked) || !kpatch_goes_to_user_mode(task) ||
-	       kpatch_task_dead(task) || task_is_stopped(task) ||
-	       task == transition->check.caller;
+	       kpatch_task_dead(task) || task_is_stopped(task) || kpatch_waits(task);
 }
 
 static int ask(struct kpatch_member *member, void *data)
 {
 	struct kpatch_transition *transition = data;
 
-	if (is_at_border(transition, member))
+	if (is_at_border(member))
 		return 0;
 	transition->check.depth = 0;
 	kpatch_name_task(&transition->check, member->task);
@@ -88,7 +86,7 @@ static int ask(struct kpatch_member *member, void *data)
 
 static int is_missing(struct kpatch_member *member, void *data)
 {
-	return is_at_border(data, member) ? 0 : -EBUSY;
+	return is_at_border(member) ? 0 : -EBUSY;
 }
 
 static int while_stopped(void *data)
@@ -98,7 +96,7 @@ static int while_stopped(void *data)
 	enum kpatch_verdict verdict = KPATCH_IN_KERNEL;
 
 	transition->check.depth = 0;
-	if (!kpatch_members_missed() && !kpatch_each_member(is_missing, transition))
+	if (!kpatch_members_missed() && !kpatch_each_member(is_missing, NULL))
 		verdict = kpatch_check_stopped(&transition->check);
 	if (verdict == KPATCH_LEFT)
 		kpatch_rule_by(KPATCH_BY_FLAG, KPATCH_NEW);

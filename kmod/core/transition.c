@@ -2,8 +2,9 @@
 /*
  * transition.c - takes everything from the old universe to the new, or back
  *
- * Whoever wants the transition carries it out, step by step, and waits in
- * between. It is turned back if it is reversed, killed or too late.
+ * A worker carries the transition out, step by step, and waits in between. It is
+ * turned back if it is reversed, if whoever wants it is killed, or if it is too
+ * late.
  *
  * Locking: kpatch_mutex, which is released between steps. Who else wants
  * something then finds a transition under way. blocking_lock guards the list of
@@ -198,7 +199,7 @@ static int must_retreat(const struct kpatch_transition *transition, unsigned lon
 		report(transition, reversed);
 		return -ECANCELED;
 	}
-	if (fatal_signal_pending(current)) {
+	if (fatal_signal_pending(transition->check.caller)) {
 		report(transition, "who wanted it was killed");
 		return -EINTR;
 	}
@@ -256,14 +257,15 @@ static int carry_out(struct kpatch_transition *transition)
  * kpatch_transit() - take everything to the new universe, or nothing
  * @lpatch:	the patch, its objects attached; others go by their roles
  * @enable:	whether it comes or goes
+ * @writer:	who wants it, and waits
  *
  * kpatch_mutex is held, and released meanwhile.
  *
  * Return: 0, -EBUSY if a task stayed in the way, -ECANCELED if it was reversed,
- * -EINTR if the caller was killed, or another negative error code. Nothing has
+ * -EINTR if the writer was killed, or another negative error code. Nothing has
  * changed then, and a refusal has been recorded.
  */
-int kpatch_transit(struct live_patch *lpatch, bool enable)
+int kpatch_transit(struct live_patch *lpatch, bool enable, struct task_struct *writer)
 {
 	struct kpatch_transition *transition;
 	u64 start = ktime_get_mono_fast_ns();
@@ -276,7 +278,7 @@ int kpatch_transit(struct live_patch *lpatch, bool enable)
 	transition->enable = enable;
 	transition->model = model_of(lpatch->patch);
 	transition->target = KPATCH_NEW;
-	transition->check.caller = current;
+	transition->check.caller = writer;
 	reversed = NULL;
 	now = transition;
 	WRITE_ONCE(lpatch->transition, true);

@@ -99,4 +99,4 @@ static const struct kpatch_object objects[] = {
 KPT_PATCH(objects, KPATCH_LEAVE_PATCHED_SET, KPATCH_SWITCH_KERNEL);
 MODULE_DESCRIPTION("Writes down which hooks are called");
 
-#include "register.h"
+#include "model.h"

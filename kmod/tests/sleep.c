@@ -10,8 +10,14 @@
 
 #include "kpt.h"
 
+static bool stay;
+module_param(stay, bool, 0644);
+MODULE_PARM_DESC(stay, "sleepers mind no signal for as long as this is set");
+
 static noipa int added_helper(void)
 {
+	while (READ_ONCE(stay))
+		msleep(100);
 	while (!signal_pending(current))
 		msleep_interruptible(1000);
 	return -ERESTARTSYS;

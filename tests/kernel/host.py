@@ -27,7 +27,7 @@ for patch in /sys/kernel/livepatch/kpt_*; do
     for attempt in $(seq 100); do [ -e $patch ] || break; sleep 0.2; done
 done
 for attempt in 1 2 3; do
-    for module in $(sed -n 's/^\\(kpt_[a-z]*\\) .*/\\1/p' /proc/modules) kpatch; do rmmod $module; done
+    for module in $(sed -n 's/^\\(kpt_[a-z_]*\\) .*/\\1/p' /proc/modules) kpatch; do rmmod $module; done
     grep -qE '^(kpt_|kpatch )' /proc/modules || break
 done 2> /dev/null
 ! grep -E '^(kpt_|kpatch )' /proc/modules

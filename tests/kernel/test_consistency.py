@@ -44,11 +44,11 @@ def parameters(model: str) -> tuple[str, ...]:
     return f"leave={LEAVE[leave]}", f"switching={SWITCH[switch]}", f"means={len(means)}"
 
 
-def begin(host: Host, model: str) -> None:
+def begin(host: Host, model: str, patch: str = "kpt_sleep") -> None:
     """Load the patch in the background, and wait until its transition is under way."""
-    under_way = f'[ "$(cat {CORE}/{SLEEP}/transition 2> /dev/null)" = 1 ]'
+    under_way = f'[ "$(cat {CORE}/patches/{patch}/transition 2> /dev/null)" = 1 ]'
     host.run(
-        f"insmod /run/kpt/kpt_sleep.ko {' '.join(parameters(model))} > /run/kpt/loading 2>&1 < /dev/null &\n"
+        f"insmod /run/kpt/{patch}.ko {' '.join(parameters(model))} > /run/kpt/loading 2>&1 < /dev/null &\n"
         f"echo $! > /run/kpt/loader\n{_until(under_way)}"
     )
 
@@ -63,11 +63,11 @@ def _until(condition: str) -> str:
     return f"for attempt in $(seq 300); do {condition} && exit 0; sleep 0.1; done; exit 1"
 
 
-def blockers(host: Host) -> list[list[str]]:
-    """Who is in the way, as soon as somebody is."""
-    file = f"{CORE}/{SLEEP}/blocking"
+def blockers(host: Host, patch: str = "kpt_sleep") -> list[list[str]]:
+    """Who is in the way, as soon as somebody is: tasks that are born from then on are in the new universe."""
+    file = f"{CORE}/patches/{patch}/blocking"
     host.run(_until(f'[ -n "$(cat {file} 2> /dev/null)" ]'))
-    return [line.split(maxsplit=2) for line in host.read(f"{SLEEP}/blocking").splitlines()]
+    return [line.split(maxsplit=2) for line in host.read(f"patches/{patch}/blocking").splitlines()]
 
 
 @pytest.fixture
@@ -161,7 +161,8 @@ def test_the_deadline_takes_everything_back(patient: Host, model: str) -> None:
     assert patient.target() == before
 
 
-@pytest.mark.parametrize("model", ["patched_set kernel", "patched_set kernel counting", *GRADUAL, "kernel kernel"])
+# Not while everything is parked: who could ask for it is parked as well.
+@pytest.mark.parametrize("model", ["patched_set kernel", "patched_set kernel counting", *GRADUAL])
 def test_the_opposite_reverses_a_transition(patient: Host, model: str) -> None:
     patient.run(f"echo 60000 > {CORE}/deadline_ms")
     patient.sleep_in_target(deeply=True)
@@ -173,7 +174,7 @@ def test_the_opposite_reverses_a_transition(patient: Host, model: str) -> None:
     assert patient.run(f"ls {CORE}/patches") == ""
 
 
-@pytest.mark.parametrize("model", ["patched_set thread", "kernel kernel"])
+@pytest.mark.parametrize("model", GRADUAL)
 def test_who_kills_the_writer_reverses_it(patient: Host, model: str) -> None:
     patient.run(f"echo 60000 > {CORE}/deadline_ms")
     patient.sleep_in_target(deeply=True)
@@ -182,6 +183,64 @@ def test_who_kills_the_writer_reverses_it(patient: Host, model: str) -> None:
     assert not finished(patient)
     assert "who wanted it was killed" in patient.run("dmesg | grep kpatch:")
     assert patient.target()["value"] == 1
+
+
+def test_who_is_killed_gets_away_even_if_the_way_back_is_blocked(patient: Host) -> None:
+    patient.run(f"echo 60000 > {CORE}/deadline_ms")
+    patient.sleep_in_target(deeply=True)
+    begin(patient, "patched_set thread")
+    blockers(patient)
+    # Born after the begin, so in the new function, where it minds nothing.
+    patient.run("echo 1 > /sys/module/kpt_sleep/parameters/stay")
+    pid = patient.sleep_in_target(deeply=True)
+    patient.run(_until(f"grep -q added_helper /proc/{pid}/stack"))
+    patient.run("kill -9 $(cat /run/kpt/loader)")
+    assert not finished(patient)
+    assert "kpt_sleep stays loaded until it has been left" in patient.run("dmesg | grep kpatch:")
+    assert patient.read(f"{SLEEP}/transition") == "1"
+    assert patient.script("rmmod kpt_sleep").returncode != 0
+    assert [str(pid), "kpt-reader"] in [who[:2] for who in blockers(patient)]
+    # It can be joined, and who joins it can be killed as well.
+    patient.run(f"echo 0 > {CORE}/{SLEEP}/enabled & sleep 1; kill -9 $!; ! wait $!")
+    patient.run("echo 0 > /sys/module/kpt_sleep/parameters/stay; pkill -x kpt-reader; echo > /proc/kpt_sleep")
+    patient.run(_until(f"[ $(cat {CORE}/{SLEEP}/transition) = 0 ]"))
+    assert patient.target()["value"] == 1
+    assert patient.read(f"{SLEEP}/enabled") == "0"
+    patient.unload("kpt_sleep")
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["patched_set kernel", "patched_set kernel counting", "patched_set thread", "kernel thread", "kernel kernel"],
+)
+def test_a_kernel_thread_that_never_leaves_is_named(patient: Host, model: str) -> None:
+    patient.run(f"echo 2000 > {CORE}/deadline_ms")
+    before = patient.target()
+    assert patient.refused("kpt_loop", *parameters(model)) == (
+        "kpt_loop can't be enabled: task kthreadd:2 is in kthreadd of vmlinux"
+    )
+    assert patient.target() == before
+
+
+@pytest.mark.parametrize("model", ["function function", "function kernel"])
+def test_a_kernel_thread_that_need_not_leave(patient: Host, model: str) -> None:
+    patient.load("kpt_loop", *parameters(model))
+    assert patient.target()["value"] == 3
+    assert patient.set("kpt_loop", 0), patient.refusal()
+    assert patient.target()["value"] == 1
+
+
+@pytest.mark.parametrize("model", GRADUAL)
+def test_a_module_that_loads_during_a_transition(host: Host, model: str) -> None:
+    host.run(f"echo 60000 > {CORE}/deadline_ms")
+    begin(host, model, "kpt_loop")
+    blockers(host, "kpt_loop")
+    # Whoever loads it is born now.
+    host.load("kpt_target")
+    assert host.target() == {**host.target(), "value": 3, "in_init": 3}
+    assert host.set("kpt_loop", 0), host.refusal()
+    assert host.target()["value"] == 1
+    host.unload("kpt_target")
 
 
 def test_one_transition_at_a_time(patient: Host) -> None:

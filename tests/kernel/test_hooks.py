@@ -9,7 +9,7 @@ prepared twice, or never given back.
 
 from __future__ import annotations
 
-from host import Host
+from host import CORE, Host
 
 EVENTS = "/sys/module/kpt_hooks/parameters/events"
 PATCHED = "this is kpt_hooks"
@@ -84,3 +84,52 @@ def test_what_was_prepared_is_given_back_when_a_task_is_in_the_way(target: Host)
     target.sleep_in_target()
     assert not target.set("kpt_hooks", 1)
     assert events(target) == "+v+kuvuk"
+
+
+# A debugger holds it in the kernel.
+_HELD = """python3 -c '
+import ctypes, os, signal, time
+child = os.fork()
+if child == 0:
+    ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+os.waitpid(child, 0)
+open("/run/kpt/held", "w").close()
+time.sleep(1000)
+' > /dev/null 2>&1 < /dev/null &
+echo $! > /run/kpt/holder
+for attempt in $(seq 100); do [ -e /run/kpt/held ] && exit; sleep 0.2; done; exit 1
+"""
+_SWITCH = f"""
+echo 60000 > {CORE}/deadline_ms
+echo {{value}} > {CORE}/patches/kpt_hooks/enabled & writer=$!
+for attempt in $(seq 100); do [ $(cat {CORE}/patches/kpt_hooks/transition) = 1 ] && break; sleep 0.1; done
+insmod /run/kpt/kpt_target.ko
+echo {{back}} > {CORE}/patches/kpt_hooks/enabled
+echo 2000 > {CORE}/deadline_ms
+! wait $writer
+"""
+
+
+def test_a_module_that_comes_during_a_transition_that_fails(host: Host) -> None:
+    host.run(f"echo 2000 > {CORE}/deadline_ms")
+    host.load("kpt_hooks", "leave=2", "switching=1")
+    events(host)
+    host.run(_HELD)
+    try:
+        host.run(_SWITCH.format(value=0, back=1))
+        assert events(host) == "-v+kpvpk"
+        assert host.read("patches/kpt_hooks/kpt_target/patched") == "1"
+        host.unload("kpt_target")
+        assert events(host) == "-kuk"
+    finally:
+        host.run("kill $(cat /run/kpt/holder); rm /run/kpt/held")
+    assert host.set("kpt_hooks", 0)
+    assert events(host) == "-vuv"
+    host.run(_HELD)
+    try:
+        host.run(_SWITCH.format(value=1, back=0))
+        assert events(host) == "+v+kuvuk"
+        assert host.read("patches/kpt_hooks/kpt_target/patched") == "0"
+    finally:
+        host.run("kill $(cat /run/kpt/holder); rm /run/kpt/held")
