@@ -335,7 +335,7 @@ int kpatch_reverse(struct live_patch *lpatch, bool enable)
 	}
 	turn_back("the opposite was asked for meanwhile");
 	mutex_unlock(&kpatch_mutex);
-	wait_event(changes, !READ_ONCE(lpatch->transition));
+	wait_event_idle(changes, !READ_ONCE(lpatch->transition));
 	mutex_lock(&kpatch_mutex);
 	return lpatch->enabled == enable ? 0 : -EBUSY;
 }
