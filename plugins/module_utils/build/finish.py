@@ -5,7 +5,7 @@
 
 Relocations against `.klp.sym.<object>.*` move to `.klp.rela.<object>.<section>`, and these symbols to the section
 index that the module loader leaves alone (Documentation/livepatch/module-elf-format.rst). It can't be done
-before linking, because ld drops both. The names that only the glue needed vanish.
+before linking, because ld drops both. The names that only the glue needed vanish, and those of the files.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ def _forget(elf: e.Elf) -> None:
                 anchors[id(symbol.section)] = e.Symbol("", type=e.STT_SECTION, section=symbol.section)
                 elf.symbols.append(anchors[id(symbol.section)])
             reloc.symbol, reloc.addend = anchors[id(symbol.section)], reloc.addend + symbol.value
+    elf.symbols = [symbol for symbol in elf.symbols if not _tells_file(symbol)]
     elf.symbols = [symbol for symbol in elf.symbols if not _lent(symbol) or symbol.undefined]
+
+
+def _tells_file(symbol: e.Symbol) -> bool:
+    """The ld of 5.10 (2.35) names diff.o by its path: /tmp/kpatch-build-ag5fkxuq/module/diff.o."""
+    return symbol.type == e.STT_FILE
 
 
 def _lent(symbol: e.Symbol) -> bool:

@@ -86,6 +86,13 @@ def test_the_glue_s_names_vanish_and_what_they_meant_stays(pair: Pair) -> None:
     assert meant == [functions["first"], functions["later"]]
 
 
+def test_nothing_tells_which_files_it_was_linked_from(pair: Pair) -> None:
+    """They are in a directory with a new name each time: the same inputs have to give the same bytes."""
+    emitted, path = pair.finished(pair.diff(BEFORE, AFTER))
+    assert emitted.functions
+    assert " FILE " not in readelf(path, "-s")
+
+
 def test_locals_come_first(pair: Pair) -> None:
     _emitted, path = pair.finished(pair.diff(BEFORE, AFTER))
     symtab = next(h for h in e.headers(path, memoryview(path.read_bytes())) if h.type == e.SHT_SYMTAB)
