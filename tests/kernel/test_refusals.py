@@ -45,7 +45,7 @@ REFUSALS = {
 }
 
 
-# The last thing that each has to bear: what was redirected before the wrong one was met is so no more.
+# What was redirected before the wrong one was met is so no more: the good one finds nobody there.
 ATTEMPTS = f"""
 cd {CORE}
 before=$(cat /proc/kpt_target)
