@@ -34,22 +34,22 @@ DECLARE_TRACEPOINT(mm_page_alloc);
 static atomic_t calls = ATOMIC_INIT(0);
 """
 OLD = "\tseq_puts(m, saved_command_line);\n"
-BODY = """	int word = 0;
+BODY = """    int word = 0;
 
-	seq_puts(m, saved_command_line);
-	seq_printf(m, "\\ncpu %d\\n", raw_smp_processor_id());
-	seq_printf(m, "fpu %d\\n", static_cpu_has(X86_FEATURE_FPU) ? 1 : 0);
-	seq_printf(m, "la57 %d\\n", static_cpu_has(X86_FEATURE_LA57) ? 1 : 0);
-	seq_printf(m, "fault %d\\n", get_kernel_nofault(word, (int *)8) ? 1 : 0);
-	seq_printf(m, "traced %d\\n", tracepoint_enabled(mm_page_alloc) ? 1 : 0);
-	cond_resched();
-	if (atomic_inc_return(&calls) == 1)
-		WARN_ON(1);
-	atomic_inc(&calls);
-	seq_printf(m, "calls %d", atomic_read(&calls));
-	while (!strcmp(current->comm, "kpt-reader") && !signal_pending(current))
-		msleep_interruptible(100);
-"""
+    seq_puts(m, saved_command_line);
+    seq_printf(m, "\\ncpu %d\\n", raw_smp_processor_id());
+    seq_printf(m, "fpu %d\\n", static_cpu_has(X86_FEATURE_FPU) ? 1 : 0);
+    seq_printf(m, "la57 %d\\n", static_cpu_has(X86_FEATURE_LA57) ? 1 : 0);
+    seq_printf(m, "fault %d\\n", get_kernel_nofault(word, (int *)8) ? 1 : 0);
+    seq_printf(m, "traced %d\\n", tracepoint_enabled(mm_page_alloc) ? 1 : 0);
+    cond_resched();
+    if (atomic_inc_return(&calls) == 1)
+        WARN_ON(1);
+    atomic_inc(&calls);
+    seq_printf(m, "calls %d", atomic_read(&calls));
+    while (!strcmp(current->comm, "kpt-reader") && !signal_pending(current))
+        msleep_interruptible(100);
+""".replace("    ", "\t")
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def test_what_the_sections_are_for(patched: Host, special: Builder) -> None:
     body = BODY.splitlines()
     below = body.index("\t\tWARN_ON(1);") - body.index(OLD.rstrip("\n"))
     line = lines.index(OLD.rstrip("\n")) + 1 + below
-    assert [(file, int(number)) for file, number, _ in warnings] == [(FILE, line)]
+    assert [(file, int(number)) for file, number, _where in warnings] == [(FILE, line)]
     assert warnings[0][2].startswith("cmdline_proc_show+")
     assert MODULE in log
     assert not re.search(r"BUG:|Oops|general protection", log)
