@@ -77,9 +77,15 @@ def builder(booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Builder:
 
 
 @pytest.fixture(scope="session")
-def machine(booted: Host, builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The booted kernel, with the modules that were compiled for it."""
-    booted.send(builder.modules(tmp_path_factory.mktemp("kmod")))
+def modules(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The modules that are compiled for that kernel."""
+    return builder.modules(tmp_path_factory.mktemp("kmod"))
+
+
+@pytest.fixture(scope="session")
+def machine(booted: Host, modules: list[Path]) -> Iterator[Host]:
+    """The booted kernel, with these modules."""
+    booted.send(modules)
     booted.complaints()
     yield booted
     assert booted.lost_memory() == ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from builder import KMOD, Builder
@@ -30,10 +31,9 @@ _FUNCTION = re.compile(r"^[0-9a-f]+ <(?P<name>[^>]+)>:$")
 
 
 @pytest.fixture(scope="session")
-def listing(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def listing(modules: list[Path]) -> dict[str, str]:
     """The core module's instructions by function."""
-    scratch = tmp_path_factory.mktemp("ibt")
-    core = next(path for path in builder.modules(scratch) if path == scratch / "core/kpatch.ko")
+    core = next(path for path in modules if path.name == "kpatch.ko")
     text = subprocess.run(["objdump", "-dr", core], capture_output=True, text=True, check=True).stdout
     functions: dict[str, str] = {}
     name = ""
