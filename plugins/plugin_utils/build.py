@@ -13,9 +13,7 @@ from ansible.plugins.action import ActionBase
 
 Result = dict[str, Any]
 
-_COLLECTION = Path(__file__).resolve().parents[2]
-# In the checkout, and where an installed collection has it.
-_KMOD = (_COLLECTION / "kmod", _COLLECTION / "roles/builder/files/kmod")
+_KMOD = Path(__file__).resolve().parents[2] / "roles/builder/files/kmod"
 _SUFFIXES = (".c", ".h", ".j2")
 _NAMES = ("Kbuild", "Makefile")
 
@@ -52,10 +50,9 @@ class BuildAction(ActionBase):  # type: ignore[misc]
         """The directory with the C of the collection."""
         if arguments.get("kmod"):
             return Path(str(arguments["kmod"])).expanduser()
-        for directory in _KMOD:
-            if directory.is_dir():
-                return directory
-        raise AnsibleActionFail("the collection has no kmod directory; install it again, or name one with 'kmod'")
+        if _KMOD.is_dir():
+            return _KMOD
+        raise AnsibleActionFail(f"the collection has no {_KMOD}; install it again, or name a directory with 'kmod'")
 
 
 def read_sources(directory: Path) -> dict[str, str]:

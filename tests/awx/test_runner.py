@@ -27,7 +27,7 @@ def private(tmp_path: Path) -> tuple[Fleet, Path]:
     collections = tmp_path / "collections"
     tree = collections / "ansible_collections/kpatch/fleet"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("meta", "plugins", "roles", "playbooks", "kmod"):
+    for name in ("meta", "plugins", "roles", "playbooks"):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
     shutil.copy(ROOT / "galaxy.yml", tree)
     shutil.copytree(ROOT / "tests/integration/simulated", tree / "plugins", dirs_exist_ok=True, ignore=ignore)

@@ -210,7 +210,7 @@ def tree(top: Path) -> Path:
     """The collection below *top*, with the plugins that reach a host replaced by simulated ones."""
     tree = top / "ansible_collections/kpatch/fleet"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("meta", "plugins", "roles", "playbooks", "kmod"):
+    for name in ("meta", "plugins", "roles", "playbooks"):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
     shutil.copy(ROOT / "galaxy.yml", tree)
     shutil.copytree(SIMULATED, tree / "plugins", dirs_exist_ok=True, ignore=ignore)
