@@ -28,8 +28,8 @@ sanity: ## ansible-test sanity on the collection as it is built
 unit: ## unit tests; no kernel is booted
 	@scripts/unit
 
-integration: ## the rollout's gates against simulated hosts
-	@scripts/integration
+integration: ## the rollout's gates against simulated hosts (CORE=newest: another ansible-core)
+	@CORE='$(CORE)' scripts/integration
 
 .PHONY: witness cycles debug-kernel-tests bench-core
 witness: ## each consistency model under fire: what it promises, what it breaks (CYCLES=500)

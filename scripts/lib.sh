@@ -59,6 +59,49 @@ developer_environment() {
     virtual_environment requirements.txt tests/requirements.txt
 }
 
+# newest_python: the path of the newest interpreter on PATH or where pyenv keeps its own.
+newest_python() {
+    local candidate version best='' found=''
+    for candidate in $(compgen -c python3 | grep -E '^python3(\.[0-9]+)?$' | sort -u) \
+        /usr/bin/python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
+        # A shim of pyenv may name a version that is not chosen: it does not run.
+        version=$("$candidate" -c 'import ensurepip, sys; print("%d.%03d" % sys.version_info[:2])' 2>/dev/null) || continue
+        [[ $version > $best ]] || continue
+        best=$version found=$(type -P "$candidate")
+    done
+    [[ -n $found ]] || die "no Python 3 that can make a virtual environment was found"
+    printf '%s\n' "$found"
+}
+
+# newest_core: puts first on PATH a second venv, with the newest ansible-core that the newest interpreter here can run.
+# The rest of what the tests need is as pinned. It is kept in .cache/newest-core: remove that for a newer one.
+NEWEST=$ROOT/.cache/newest-core
+newest_core() {
+    local pinned=$NEWEST/pinned.txt python
+    if [[ ! -e $NEWEST/.ready ]]; then
+        debian_packages python3-venv
+        python=$(newest_python)
+        say "Preparing .cache/newest-core with $python"
+        rm -rf "$NEWEST"
+        "$python" -m venv "$NEWEST"
+        grep -hv '^ansible' requirements.txt tests/requirements.txt >"$pinned"
+        "$NEWEST/bin/pip" install --quiet --constraint "$pinned" \
+            ansible-core rich prometheus-client pytest pytest-xdist pyelftools jsonschema
+        touch "$NEWEST/.ready"
+    fi
+    export PATH=$NEWEST/bin:$PATH
+    ansible --version | sed -n '1s/.*core \(.*\)\]/ansible-core \1/p;s/^ *python version = \([0-9.]*\).*/Python \1/p'
+}
+
+# chosen_core: CORE=newest is newest_core; otherwise the pinned one of .venv stays.
+chosen_core() {
+    case ${CORE:-} in
+        '') ;;
+        newest) newest_core ;;
+        *) die "CORE is '$CORE': it can be 'newest', or left out for the pinned ansible-core" ;;
+    esac
+}
+
 # source_tree: the checkout under the name that its code imports itself by.
 TREE=$ROOT/.cache/tree
 source_tree() {
