@@ -126,8 +126,14 @@ def hosts(plan: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
 def _taken_back(outcome: dict[str, Any], undone: dict[str, Any] | None) -> dict[str, Any]:
     if undone is None:
         return outcome
-    why = f": it was {outcome['state']}" + (f": {outcome['reason']}" if outcome["reason"] else "")
-    text = f"{undone['reason']}; taken back{why}" if undone["reason"] else f"taken back{why}"
+    was = f"it was {outcome['state']}" + (f": {outcome['reason']}" if outcome["reason"] else "")
+    if undone["state"] == "absent":
+        text = f"taken back; {was}"
+    elif undone["state"] == outcome["state"]:
+        # Lost before and lost still: its reason once is enough.
+        text = f"{outcome['reason']}; it could not be taken back"
+    else:
+        text = f"it could not be taken back: {undone['reason']}; {was}"
     judged = "stuck" if undone["state"] == "stuck" else outcome["state"]
     return {"state": undone["state"], "reason": text, "judged": judged}
 

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision as decisions
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import table
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
 # Past this many hosts a terminal only gets those that need a look.
 _SHORT = 40
@@ -44,11 +45,11 @@ def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "patches": plan["patches"],
         "decision": {"verdict": decided.verdict, "reasons": decided.reasons, "complete": decided.complete},
         "summary": summary(plan, ledger),
-        "counts": dict(Counter(host["state"] for host in hosts)),
+        "counts": dict(Counter(host["state"] for host in worst_first({"hosts": hosts, "want": plan["want"]}))),
         "hosts": hosts,
         "batches": plan["batches"],
         "artifacts": {release: kernel["artifacts"] for release, kernel in plan["kernels"].items()},
-        "next": _next(hosts),
+        "next": [*_next(hosts), *_resume(plan, ledger, decided)],
     }
 
 
@@ -69,7 +70,7 @@ def summary(plan: dict[str, Any], ledger: Ledger) -> str:
 
 def console(report: dict[str, Any], width: int = 120) -> list[str]:
     """The report for a terminal; on a narrow one only what does not break."""
-    hosts = report["hosts"]
+    hosts = worst_first(report)
     shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] != report["want"]][:_SHORT]
     lines = [title(report), "", *_table(shown, width)]
     if len(shown) < len(hosts):
@@ -105,6 +106,27 @@ def _next(hosts: list[dict[str, Any]]) -> list[str]:
     return steps
 
 
+def _resume(plan: dict[str, Any], ledger: Ledger, decided: decisions.Decision) -> list[str]:
+    """How a plan that has batches left is taken up again."""
+    if plan["check"] or decided.verdict == "done" or not decisions.pending(plan, ledger):
+        return []
+    playbook = {"applied": "rollout", "absent": "rollback"}[plan["want"]]
+    return [
+        f"to go on with this plan: ansible-playbook -i <inventory> kpatch.fleet.{playbook} -e kpatch_plan={plan['id']}"
+    ]
+
+
+def worst_first(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hosts of a report, those that need a look first, each kind in the order of the inventory."""
+    order = {**{state: place for place, state in enumerate(FAULTS)}, "held": len(FAULTS) + 1, report["want"]: 99}
+    return sorted(report["hosts"], key=lambda host: order.get(host["state"], len(FAULTS)))
+
+
+def clock(time: str | None) -> str:
+    """A time of the report, which is in UTC, to the second."""
+    return time[:19].replace("T", " ") if time else "–"
+
+
 def title(report: dict[str, Any]) -> str:
     """The summary, and whether anything was done at all."""
     return str(report["summary"]) + (" (check mode: nothing was changed)" if report["check"] else "")
@@ -113,7 +135,7 @@ def title(report: dict[str, Any]) -> str:
 def counts(report: dict[str, Any]) -> str:
     """How many hosts are in which state."""
     total = len(report["hosts"])
-    states = ", ".join(f"{count} {state}" for state, count in sorted(report["counts"].items()))
+    states = ", ".join(f"{count} {state}" for state, count in report["counts"].items())
     return f"{total} host{'' if total == 1 else 's'}: {states}"
 
 

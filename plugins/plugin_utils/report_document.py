@@ -30,6 +30,7 @@ def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "hosts": hosts,
         "timeline": report_facts.timeline(plan, ledger),
         "coverage": report_facts.coverage(plan, hosts),
+        "fleet": report_facts.fleet(plan, hosts),
         "patch_set": _patch_set(plan),
         "missing": report_facts.missing(plan, ledger, hosts, pending),
         "log": report_facts.log(ledger),

@@ -60,7 +60,12 @@ def enrich(plan: Plan, ledger: Ledger, hosts: list[Host]) -> list[Host]:
     ended = ledger.outcomes()
     seen = {**ended, **ledger.undone()}
     return [
-        {**host, **_times(begun.get(host["host"]), ended.get(host["host"])), **_kernel(plan, seen, host["host"])}
+        {
+            **host,
+            **_times(begun.get(host["host"]), ended.get(host["host"])),
+            **_switched(begun.get(host["host"]), ended.get(host["host"])),
+            **_kernel(plan, seen, host["host"]),
+        }
         for host in hosts
     ]
 
@@ -75,6 +80,29 @@ def coverage(plan: Plan, hosts: list[Host]) -> dict[str, Any]:
     return {
         "kernels": [_kernel_share(plan, release, hosts) for release in _releases(hosts)],
         "patches": [_patch_share(plan, name, hosts) for name in plan["patches"]],
+    }
+
+
+def fleet(plan: Plan, hosts: list[Host]) -> list[dict[str, Any]]:
+    """What runs where: the hosts that run the very same are one entry, the largest first."""
+    groups: dict[str, dict[str, Any]] = {}
+    for host in hosts:
+        known = plan["kernels"].get(host["kernel"], {}).get("artifacts", {}).values()
+        built = {(artifact["srcversion"], artifact["build_id"]) for artifact in known}
+        modules = [_module(part, built) for part in parts(host)]
+        others = [str(patch["module"]) for patch in (host.get("runs") or {}).get("livepatches") or []]
+        what = {"kernel": host["kernel"], "read": bool(host.get("runs")), "modules": modules, "others": others}
+        groups.setdefault(repr(what), {**what, "hosts": []})["hosts"].append(host["host"])
+    return sorted(groups.values(), key=lambda group: -len(group["hosts"]))
+
+
+def _module(part: dict[str, Any], built: set[tuple[Any, Any]]) -> dict[str, Any]:
+    """One module that is loaded; *planned* says whether it is, by its digests, an artifact of the plan."""
+    return {
+        "module": part["module"],
+        "build_id": part.get("build_id"),
+        "enabled": part.get("enabled", True),
+        "planned": (part.get("srcversion"), part.get("build_id")) in built,
     }
 
 
@@ -98,7 +126,7 @@ def missing(plan: Plan, ledger: Ledger, hosts: list[Host], pending: list[int]) -
         )
     if silent := [host["host"] for host in hosts if host["end"] and host["runs"] is None and host["state"] != "lost"]:
         notes.append(f"no stop windows and no taint of {_some(silent)}: the ledger is from an older version")
-    if wrong := sum(_when(entry.get("time")) is None for entry in ledger.entries):
+    if wrong := sum(when(entry.get("time")) is None for entry in ledger.entries):
         notes.append(f"{wrong} entries of the ledger have no time that can be read: they are in no plot")
     return notes
 
@@ -110,7 +138,7 @@ def parts(host: Host) -> list[dict[str, Any]]:
 
 
 def _times(begin: dict[str, Any] | None, end: dict[str, Any] | None) -> dict[str, Any]:
-    began, ended = (_when((entry or {}).get("time")) for entry in (begin, end))
+    began, ended = (when((entry or {}).get("time")) for entry in (begin, end))
     took = (ended - began).total_seconds() if began and ended and ended >= began else None
     return {
         "begin": began.isoformat() if began else None,
@@ -122,22 +150,29 @@ def _times(begin: dict[str, Any] | None, end: dict[str, Any] | None) -> dict[str
 def _kernel(plan: Plan, seen: dict[str, Any], name: str) -> dict[str, Any]:
     planned = plan["hosts"][name]
     runs = seen[name].get("runs") if name in seen else planned.get("runs")
-    windows = [patch["window_ns"] for patch in (runs or {}).get("patches") or [] if patch.get("window_ns")]
     return {
         "runs": runs,
         "taint_before": "".join(planned.get("taint") or ""),
         "taint_after": (runs or {}).get("taint"),
-        "window_ns": max(windows, default=None),
     }
+
+
+def _switched(begin: dict[str, Any] | None, end: dict[str, Any] | None) -> dict[str, Any]:
+    """What the change came to, and the stop windows of it, whatever has become of the host since."""
+    runs = ((end or {}).get("runs") or {}) if begin else {}
+    windows = [patch["window_ns"] for patch in runs.get("patches") or [] if patch.get("window_ns")]
+    return {"outcome": end["state"] if begin and end else None, "window_ns": max(windows, default=None)}
 
 
 def _batch(number: int, names: list[str], ledger: Ledger) -> dict[str, Any]:
     gates = [gate for gate in _gates(ledger) if gate.get("batch") == number]
     entries = [entry for entry in ledger.entries if entry["event"] in ("begin", "host") and entry["host"] in names]
-    times = sorted(when for entry in entries if (when := _when(entry.get("time"))))
+    times = sorted(moment for entry in entries if (moment := when(entry.get("time"))))
     gate = gates[-1] if gates else {}
     verdicts = [entry for entry in ledger.entries if entry["event"] == "verdict" and entry.get("batch") == number]
     states = Counter(entry["state"] for host, entry in ledger.outcomes().items() if host in names)
+    undone = [entry for host, entry in ledger.undone().items() if host in names]
+    back = [moment for entry in undone if (moment := when(entry.get("time")))]
     return {
         "number": number,
         "hosts": len(names),
@@ -147,7 +182,10 @@ def _batch(number: int, names: list[str], ledger: Ledger) -> dict[str, Any]:
         "verdict": verdicts[-1]["verdict"] if verdicts else None,
         "begin": times[0].isoformat() if times else None,
         "end": times[-1].isoformat() if times else None,
+        "judged": verdicts[-1]["time"] if verdicts and when(verdicts[-1]["time"]) else None,
         "states": dict(states),
+        "undone": max(back).isoformat() if back else None,
+        "undone_states": dict(Counter(entry["state"] for entry in undone)),
     }
 
 
@@ -189,7 +227,8 @@ def _said(entry: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _when(text: Any) -> datetime | None:
+def when(text: Any) -> datetime | None:
+    """A time of plan or ledger in UTC, or None if it is none."""
     try:
         found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
     except ValueError:

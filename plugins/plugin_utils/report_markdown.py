@@ -17,8 +17,8 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>#~&])")
 def markdown(document: dict[str, Any]) -> str:
     """The page; what comes out of *document* is escaped."""
     lines = [f"# {_text(report.title(document))}", ""]
-    lines += [f"Patches: {_text(', '.join(document['patches']))}. Planned {document['created']},"]
-    lines += [f"last entry {_text(document['updated'])}.", "", _text(report.counts(document))]
+    lines += [f"Patches: {_text(', '.join(document['patches']))}. Planned {report.clock(document['created'])},"]
+    lines += [f"last entry {_text(report.clock(document['updated']))} UTC.", "", _text(report.counts(document))]
     for head, section in _SECTIONS.items():
         if content := section(document):
             lines += ["", f"## {head}", "", *content]
@@ -39,7 +39,7 @@ def _next(document: dict[str, Any]) -> list[str]:
 
 def _hosts(document: dict[str, Any]) -> list[str]:
     head = ("host", "kernel", "batch", "before", "state", "took", "stopped for", "taint", "why")
-    return table.markdown(head, [tuple(_text(cell) for cell in _host(host)) for host in document["hosts"]])
+    return table.markdown(head, [tuple(_text(cell) for cell in _host(host)) for host in report.worst_first(document)])
 
 
 def _host(host: dict[str, Any]) -> tuple[object, ...]:
@@ -63,21 +63,51 @@ def _batches(document: dict[str, Any]) -> list[str]:
             batch["hosts"],
             batch["gate"] or "not reached",
             _text(batch["verdict"] or "-"),
-            batch["begin"] or "-",
-            batch["end"] or "-",
-            _text(", ".join(f"{count} {state}" for state, count in sorted(batch["states"].items()))),
+            report.clock(batch["begin"]),
+            report.clock(batch["end"]),
+            _text(_tally(batch["states"])),
+            _text(_tally(batch["undone_states"])) or "-",
         )
         for batch in document["timeline"]
     ]
-    return table.markdown(("batch", "hosts", "gate", "verdict", "begin", "end", "outcome"), rows) if rows else []
+    return (
+        table.markdown(("batch", "hosts", "gate", "verdict", "begin", "end", "outcome", "taken back"), rows)
+        if rows
+        else []
+    )
+
+
+def _tally(states: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _coverage(document: dict[str, Any]) -> list[str]:
-    rows = [
+    kernels = [
+        (_text(share["kernel"]), f"{share['done']} of {share['hosts']}", _text(", ".join(share["artifacts"])) or "-")
+        for share in document["coverage"]["kernels"]
+    ]
+    patches = [
         (_text(share["patch"]), _share(share), _text(", ".join(share["kernels"])) or "-")
         for share in document["coverage"]["patches"]
     ]
-    return table.markdown(("patch", "hosts on which it is on", "built for"), rows)
+    return [
+        *table.markdown(("kernel", f"hosts that are {document['want']}", "artifacts in the store"), kernels),
+        "",
+        *table.markdown(("patch", "hosts on which it is on", "built for"), patches),
+    ]
+
+
+def _fleet(document: dict[str, Any]) -> list[str]:
+    rows = [
+        (_text(group["kernel"]), _text(_modules(group)), _text(f"{len(group['hosts'])}: {', '.join(group['hosts'])}"))
+        for group in document["fleet"]
+    ]
+    return table.markdown(("kernel", "modules (build id)", "hosts"), rows)
+
+
+def _modules(group: dict[str, Any]) -> str:
+    told = [f"{one['module']} ({(one['build_id'] or '?')[:16]})" for one in group["modules"]]
+    return ", ".join([*told, *group["others"]]) or ("none" if group["read"] else "not known")
 
 
 def _share(share: dict[str, Any]) -> str:
@@ -101,6 +131,7 @@ _SECTIONS = {
     "Batches": _batches,
     "Hosts": _hosts,
     "Coverage": _coverage,
+    "What runs where": _fleet,
     "Artifacts": _artifacts,
 }
 

@@ -11,21 +11,26 @@ from datetime import datetime
 from typing import Any
 
 # The plots are drawn in these units and scaled by the browser.
-WIDTH, LEFT, ROW, TOP = 780, 230, 26, 8
-_INNER = WIDTH - LEFT - 20
-_TICKS = 6
+WIDTH, LEFT, RIGHT, ROW, TOP = 880, 220, 110, 26, 8
+_INNER = WIDTH - LEFT - RIGHT
+# What can be seen of a batch, in the order in which it happens.
+KINDS = {"change": "changed in", "soak": "watched for", "back": "taken back in"}
+# Dots of hosts that took as long lie beside each other, not upon.
+_SPREAD = (0, -5, 5)
 
 
 def timeline(batches: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """One bar a batch, from its first entry to its last; None if no batch has begun."""
-    spans = {batch["number"]: _span(batch) for batch in batches}
-    known = [span for span in spans.values() if span]
+    """One row a batch: its change, its soak, and that it was taken back; None if no batch has begun."""
+    spans = {batch["number"]: _spans(batch) for batch in batches}
+    known = [span for some in spans.values() for span in some]
     if not known:
         return None
-    start = min(begin for begin, _end in known)
-    scale = _scale(max((end - start).total_seconds() for _begin, end in known))
-    rows = [_bar(batch, spans[batch["number"]], start, scale, place) for place, batch in enumerate(batches)]
-    return {**_frame(len(rows), scale), "rows": rows, "start": start.isoformat(timespec="seconds")}
+    start = min(begin for _kind, begin, _end in known)
+    unit, seconds = _unit(max((end - start).total_seconds() for _kind, _begin, end in known))
+    scale = _scale(max((end - start).total_seconds() for _kind, _begin, end in known) / seconds)
+    rows = [_row(batch, spans[batch["number"]], start, scale * seconds, place) for place, batch in enumerate(batches)]
+    kinds = [kind for kind in KINDS if any(kind == one for one, _begin, _end in known)]
+    return {**_frame(len(rows), scale), "rows": rows, "kinds": kinds, "unit": unit, "start": start.isoformat()}
 
 
 def strips(groups: dict[str, list[tuple[str, float]]]) -> dict[str, Any] | None:
@@ -38,43 +43,68 @@ def strips(groups: dict[str, list[tuple[str, float]]]) -> dict[str, Any] | None:
     return {**_frame(len(rows), scale), "rows": rows}
 
 
-def _span(batch: dict[str, Any]) -> tuple[datetime, datetime] | None:
+def _spans(batch: dict[str, Any]) -> list[tuple[str, datetime, datetime]]:
+    """What happened to a batch one after another, with begin and end."""
     if not batch["begin"]:
-        return None
-    return datetime.fromisoformat(batch["begin"]), datetime.fromisoformat(batch["end"])
+        return []
+    marks = [datetime.fromisoformat(batch[key]) for key in ("begin", "end", "judged", "undone") if batch[key]]
+    kinds = ["change", *(["soak"] if batch["judged"] else []), *(["back"] if batch["undone"] else [])]
+    spans = zip(kinds, marks, marks[1:])
+    return [(kind, begin, end) for kind, begin, end in spans if kind == "change" or end > begin]
 
 
-def _bar(batch: dict[str, Any], span: Any, start: datetime, scale: float, place: int) -> dict[str, Any]:
-    row = {"label": f"batch {batch['number']}", "y": _y(place), "batch": batch, "bar": None}
-    if span:
-        left, right = (_x((when - start).total_seconds(), scale) for when in span)
-        row["bar"] = {"x": left, "width": max(round(right - left, 1), 2.0)}
-        row["seconds"] = (span[1] - span[0]).total_seconds()
-    return row
+def _row(batch: dict[str, Any], spans: Any, start: datetime, scale: float, place: int) -> dict[str, Any]:
+    bars = []
+    for kind, begin, end in spans:
+        left, right = (_x((when - start).total_seconds(), scale) for when in (begin, end))
+        told = f"{KINDS[kind]} {(end - begin).total_seconds():.1f} s"
+        bars.append({"kind": kind, "x": left, "width": max(round(right - left, 1), 2.0), "told": told})
+    return {"label": f"batch {batch['number']}", "y": _y(place), "batch": batch, "bars": bars}
+
+
+def _unit(seconds: float) -> tuple[str, int]:
+    """The unit of an axis that is so many *seconds* long, and how many seconds it has."""
+    return ("h", 3600) if seconds > 3 * 3600 else ("min", 60) if seconds > 300 else ("s", 1)
 
 
 def _strip(label: str, values: list[tuple[str, float]], scale: float, place: int) -> dict[str, Any]:
     ordered = sorted(values, key=lambda pair: pair[1])
     middle = round(statistics.median(value for _name, value in ordered), 3)
-    dots = [{"x": _x(value, scale), "name": name, "value": value} for name, value in ordered]
+    dots = [
+        {"x": _x(value, scale), "y": _y(place) + ROW // 2 + _SPREAD[at % len(_SPREAD)], "name": name, "value": value}
+        for at, (name, value) in enumerate(ordered)
+    ]
     return {"label": label, "y": _y(place), "dots": dots, "median": _x(middle, scale), "middle": middle}
 
 
 def _frame(rows: int, scale: float) -> dict[str, Any]:
     height = TOP + rows * ROW
-    ticks = [
-        {"x": _x(scale * step / (_TICKS - 1), scale), "text": f"{scale * step / (_TICKS - 1):g}"}
-        for step in range(_TICKS)
-    ]
-    return {"width": WIDTH, "height": height + 30, "axis": height, "left": LEFT, "row": ROW, "ticks": ticks}
+    step = _step(scale)
+    marks = [round(step * mark, 9) for mark in range(round(scale / step) + 1)]
+    ticks = [{"x": _x(mark, scale), "text": f"{mark:g}"} for mark in marks]
+    return {
+        "width": WIDTH,
+        "height": height + 30,
+        "axis": height,
+        "left": LEFT,
+        "right": WIDTH - RIGHT + 12,
+        "row": ROW,
+        "ticks": ticks,
+    }
 
 
 def _scale(largest: float) -> float:
-    """The end of the axis: a round number that is not below *largest*."""
+    """The end of the axis: the first mark that is not below *largest*."""
+    step = _step(largest)
+    return math.ceil(round(largest / step, 9)) * step if largest > 0 else 1.0
+
+
+def _step(largest: float) -> float:
+    """What lies between two marks of an axis of up to six: a round number."""
     if largest <= 0:
         return 1.0
-    power = 10 ** math.floor(math.log10(largest))
-    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= largest))
+    power = 10.0 ** math.floor(math.log10(largest / 6))
+    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if step * power * 6 >= largest))
 
 
 def _x(value: float, scale: float) -> float:

@@ -25,16 +25,14 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a stopped rollout on 40 hosts, one of them with a name that is made to break out."""
-    import example_rollout as example
+    import example_fleet
+    import example_rollout
     from ansible_collections.kpatch.fleet.plugins.plugin_utils import report_document, report_page
 
-    made = example.plan(40, {11: example.HOSTILE})
-    made["batches"].append(made["batches"][2][20:])
-    made["batches"][2] = made["batches"][2][:20]
-    bad = {"web005": ("lost", "no route to host"), "web006": ("apply-failed", "busy: task 42 (sleep) is in tcp_close")}
-    stopped = example.shut(made, example.ledger(made, bad), 4, "web005 is lost: no route to host")
+    made = example_fleet.plan(web22=example_rollout.HOSTILE)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(report_page.html(report_document.document(made, stopped)), encoding="utf-8")
+    document = report_document.document(made, example_fleet.ledger(made))
+    path.write_text(report_page.html(document), encoding="utf-8")
     return path
 
 

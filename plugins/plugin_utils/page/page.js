@@ -39,5 +39,6 @@
   for (const head of table.tHead.rows[0].cells) head.firstElementChild.addEventListener("click", () => sort(head));
   for (const control of [text, state, kernel]) control.addEventListener("input", filter);
   document.querySelector("form.filters").addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+  // On paper nothing can be opened; of the ledger, the longest part, the file is the better copy.
+  addEventListener("beforeprint", () => document.querySelectorAll("#patches ~ details").forEach((one) => { one.open = true; }));
 })();

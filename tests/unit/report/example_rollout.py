@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -29,25 +31,26 @@ def plan(hosts: int = 12, names: dict[int, str] | None = None) -> dict[str, Any]
         "patch_set": [{"name": "tcp-fix", "cves": ["CVE-2026-11111"], "description": "A use after free."}],
         "core": True,
         "store": "/srv/store",
-        "kernels": {release: _kernel() for release in KERNELS},
-        "hosts": {name: _host(KERNELS[place % 2]) for place, name in enumerate(listed)},
+        "kernels": {release: kernel() for release in KERNELS},
+        "hosts": {name: host(KERNELS[place % 2]) for place, name in enumerate(listed)},
         "batches": [listed[:1], listed[1:4], listed[4:]],
     }
 
 
 def ledger(made: dict[str, Any], bad: dict[str, tuple[str, str]] | None = None, batches: int = 3) -> Ledger:
     """The ledger after so many *batches*; *bad* hosts came to a state and a reason of their own."""
-    entries: list[dict[str, Any]] = [_entry(0, "plan", id=made["id"], batches=len(made["batches"]))]
+    entries: list[dict[str, Any]] = [entry(0, "plan", id=made["id"], batches=len(made["batches"]))]
     second = 1.0
     for number, names in enumerate(made["batches"][:batches], start=1):
-        entries.append(_entry(second, "gate", batch=number, open=True, reasons=[]))
+        entries.append(entry(second, "gate", batch=number, open=True, reasons=[]))
         for place, name in enumerate(names):
-            entries.append(_entry(second + place, "begin", batch=number, host=name))
+            entries.append(entry(second + place, "begin", batch=number, host=name))
             state, reason = (bad or {}).get(name, ("applied", ""))
-            runs = None if state == "lost" else _runs(made["hosts"][name]["release"], place, state == "applied")
+            on = made["patches"] if state == "applied" else []
+            seen = None if state == "lost" else runs(made["hosts"][name]["release"], 400000 + place * 90000, on)
             took = 3 + place * 7 % 5 + place / 10
             entries.append(
-                _entry(second + place + took, "host", batch=number, host=name, state=state, reason=reason, runs=runs)
+                entry(second + place + took, "host", batch=number, host=name, state=state, reason=reason, runs=seen)
             )
         second += len(names) + 12
     return Ledger(entries)
@@ -55,37 +58,47 @@ def ledger(made: dict[str, Any], bad: dict[str, tuple[str, str]] | None = None, 
 
 def shut(made: dict[str, Any], before: Ledger, batch: int, reason: str) -> Ledger:
     """*before*, and then a gate that was shut."""
-    gate = _entry(500, "gate", batch=batch, open=False, reasons=[reason])
+    gate = entry(500, "gate", batch=batch, open=False, reasons=[reason])
     return Ledger([*before.entries, gate], before.damaged)
 
 
-def _entry(second: float, event: str, **values: Any) -> dict[str, Any]:
+def entry(second: float, event: str, **values: Any) -> dict[str, Any]:
+    """One of the ledger's, so many *second*s after the plan was made."""
     return {"time": (_START + timedelta(seconds=second)).isoformat(timespec="milliseconds"), "event": event, **values}
 
 
-def _kernel() -> dict[str, Any]:
+def kernel(signer: str = "") -> dict[str, Any]:
+    """What a plan holds for a kernel release."""
     names = ("kpatch", "tcp-fix", "vlan-fix")
     consistency = {"leave": "patched_set", "switch": "kernel"}
     return {
-        "artifacts": {name: _artifact(name) for name in names},
+        "artifacts": {name: artifact(name, signer) for name in names},
         "made": {name: {"build_id": "ab" * 20, "consistency": consistency} for name in names},
     }
 
 
-def _artifact(name: str) -> dict[str, Any]:
+def artifact(name: str, signer: str = "") -> dict[str, Any]:
+    """What a plan holds of an artifact."""
     functions = [{"object": "vmlinux", "name": "tcp_close", "sympos": 0, "reason": "its code changed"}]
     return {
         "file": "kpatch.ko" if name == "kpatch" else f"kpatch_{name.replace('-', '_')}.ko",
         "input_sha256": "1" * 64,
-        "sha256": "2" * 64,
+        "sha256": hashlib.sha256(name.encode()).hexdigest(),
         "srcversion": "ABC",
-        "build_id": "cd" * 20,
+        "build_id": build_id(name),
         "safety": [] if name == "kpatch" else ["What suffices: leave function, switch function."],
+        "signer": signer,
         "functions": [] if name == "kpatch" else functions,
     }
 
 
-def _host(release: str) -> dict[str, Any]:
+def build_id(name: str) -> str:
+    """Of the artifact *name*, whatever the kernel."""
+    return hashlib.sha256(name.encode()).hexdigest()[:40]
+
+
+def host(release: str) -> dict[str, Any]:
+    """A host on which nothing is on, as a plan has it."""
     runs = {"kernel": release, "taint": "", "core": None, "patches": [], "livepatches": []}
     return {
         "state": "absent",
@@ -98,16 +111,17 @@ def _host(release: str) -> dict[str, Any]:
     }
 
 
-def _runs(release: str, place: int, on: bool) -> dict[str, Any]:
-    core = {"module": "kpatch", "srcversion": "ABC", "build_id": "cd" * 20, "abi": 1}
+def runs(release: str, window: int, on: Sequence[str]) -> dict[str, Any]:
+    """What a host runs once the patches *on* are on; *window* is in nanoseconds."""
+    core = {"module": "kpatch", "srcversion": "ABC", "build_id": build_id("kpatch"), "abi": 1}
     patches = [
         {
-            "module": module,
+            "module": f"kpatch_{name.replace('-', '_')}",
             "srcversion": "ABC",
-            "build_id": "cd" * 20,
+            "build_id": build_id(name),
             "enabled": True,
-            "window_ns": 400000 + place * 90000,
+            "window_ns": window,
         }
-        for module in ("kpatch_tcp_fix", "kpatch_vlan_fix")
+        for name in on
     ]
-    return {"kernel": release, "taint": "OEK", "core": core, "patches": patches if on else [], "livepatches": []}
+    return {"kernel": release, "taint": "OEK", "core": core, "patches": patches, "livepatches": []}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import example_fleet
 import example_rollout as example
 import jsonschema
 import pytest
@@ -99,7 +100,10 @@ def test_html_of_hostile_names_is_text(hostile: dict[str, Any]) -> None:
 
 def test_page_asks_for_nothing_on_the_network(hostile: dict[str, Any]) -> None:
     page = Reader(report_page.html(hostile))
-    assert [value for name, value in page.attributes if name in ("src", "href")] == ["data:,", "#hosts"]
+    targets = [str(value) for name, value in page.attributes if name in ("src", "href")]
+    identities = [value for name, value in page.attributes if name == "id"]
+    assert [target for target in targets if target[0] != "#"] == ["data:,"]
+    assert {target[1:] for target in targets if target[0] == "#"} <= set(identities)
 
 
 def test_markdown_of_hostile_names_stays_in_its_cell(hostile: dict[str, Any]) -> None:
@@ -207,9 +211,44 @@ def test_batch_that_was_taken_back_is_told_as_its_kernels_are_now() -> None:
         made, Ledger([*before.entries, verdict, {**undone, "reason": "", "runs": bare}])
     )
     host = document["hosts"][0]
-    assert (host["state"], host["taint_after"], host["window_ns"]) == ("absent", "OEKD", None)
-    assert document["timeline"][0]["verdict"] == "fail"
+    assert (host["state"], host["taint_after"], host["window_ns"]) == ("absent", "OEKD", 400000)
+    assert (document["timeline"][0]["verdict"], document["timeline"][0]["undone_states"]) == ("fail", {"absent": 1})
+    assert host["reason"] == "taken back; it was applied"
     assert document["coverage"]["patches"][0]["on"] == 1
+
+
+def test_hosts_that_run_the_same_bytes_are_one_line_and_other_bytes_are_told() -> None:
+    made = example.plan(4)
+    ledger = example.ledger(made)
+    runs = [entry for entry in ledger.entries if entry["event"] == "host"][0]["runs"]
+    runs["patches"][0]["build_id"] = "ef" * 20
+    groups = report_document.document(made, ledger)["fleet"]
+    assert [group["hosts"] for group in groups] == [["web001", "web003"], ["web000"], ["web002"]]
+    assert [[one["planned"] for one in group["modules"]] for group in groups] == [
+        [True] * 3,
+        [True, False, True],
+        [True] * 3,
+    ]
+
+
+def test_night_with_a_lost_host_tells_what_an_operator_asks() -> None:
+    made = example_fleet.plan()
+    document = report_document.document(made, example_fleet.ledger(made))
+    jsonschema.validate(json.loads(json.dumps(document)), SCHEMA)
+    reason = "web14 is lost: ssh: connect to host web14 port 22: Connection timed out; it could not be taken back"
+    assert document["decision"]["reasons"] == [reason]
+    assert list(document["counts"]) == ["lost", "absent", "needs-build", "held", "applied"]
+    assert report.console(document)[4].startswith("web14 ")
+    assert document["next"][-1].endswith(f"kpatch.fleet.rollout -e kpatch_plan={made['id']}")
+    assert (document["timeline"][2]["states"], document["timeline"][2]["undone_states"]) == (
+        {"applied": 11, "lost": 1},
+        {"absent": 11, "lost": 1},
+    )
+    text = Reader(report_page.html(document)).text
+    for words in ("3 min 9 s later", "Batch 3 was taken back", f"all signed by {example_fleet.SIGNER}"):
+        assert words in text
+    # A host that was given up says nothing of how long a transition takes.
+    assert "web14: 68" not in text
 
 
 def test_safety_report_of_the_builder_reaches_the_page(tmp_path: Path) -> None:
