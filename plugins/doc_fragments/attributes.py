@@ -30,6 +30,21 @@ attributes:
     support: full
 """
 
+    MODULE_SIGNER = r"""
+options:
+  module_key:
+    description:
+      - The private key, a file on the builder, that signs the kernel module in the kernel's own format; PEM, without a
+        passphrase. With an RSA key the same inputs give the same bytes.
+      - Needs O(module_certificate). Kernels that were started with C(module.sig_enforce=1), or that are locked down,
+        take no other modules than those that a key of their keyrings has signed.
+    type: path
+  module_certificate:
+    description:
+      - The X.509 certificate of O(module_key), a file on the builder, by which the hosts' kernels trust it.
+    type: path
+"""
+
     ARTIFACT = r"""
 options:
   store:

@@ -118,6 +118,7 @@ def check(manifest: Any) -> dict[str, Any]:
         _expect(key, manifest.get(key), isinstance(manifest.get(key), str) and bool(manifest[key]))
     _expect("build_id", manifest.get("build_id"), _is_hex(manifest.get("build_id")))
     _check_kernel(manifest.get("kernel"))
+    _check_signer(manifest.get("signer"))
     _check_consistency(manifest["kind"], manifest.get("consistency"))
     _check_functions("functions", manifest.get("functions"), ("object", "name", "reason"), sympos=True)
     _check_functions("added", manifest.get("added"), ("object", "name", "reason"), sympos=False)
@@ -130,6 +131,15 @@ def _check_kernel(kernel: Any) -> None:
     _expect("kernel.build_id", kernel.get("build_id"), _is_hex(kernel.get("build_id")))
     for key in ("vermagic", "arch", "package"):
         _expect("kernel." + key, kernel.get(key), isinstance(kernel.get(key), str))
+
+
+def _check_signer(signer: Any) -> None:
+    """Whose signature the kernel finds in the module; None if nobody's."""
+    if signer is None:
+        return
+    _expect("signer", signer, isinstance(signer, dict))
+    _expect("signer.subject", signer.get("subject"), isinstance(signer.get("subject"), str))
+    _expect("signer.key_id", signer.get("key_id"), _is_hex(signer.get("key_id")))
 
 
 def _check_consistency(kind: str, consistency: Any) -> None:

@@ -66,6 +66,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.module_signer
 attributes:
   check_mode:
     support: full
@@ -124,12 +125,13 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import COMMON, perform
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import COMMON, TOGETHER, perform
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=COMMON, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=COMMON, required_together=TOGETHER, supports_check_mode=True)
     options = module.params
 
     def request() -> core_module.Request:
@@ -138,6 +140,7 @@ def main() -> None:
             kernel=Identity.of(options["kernel"]),
             cache=Path(options["cache"]),
             store=Path(options["store"]),
+            signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
         )
 
     perform(module, lambda say: core_module.build(request(), module.check_mode, say))

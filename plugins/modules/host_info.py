@@ -76,6 +76,11 @@ host:
           returned: success
         lockdown: {description: "V(none), V(integrity) or V(confidentiality).", type: str, returned: success}
         signatures_enforced: {description: Whether only signed modules are taken., type: bool, returned: success}
+        trusted_keys:
+          description: The ids of the public keys in the kernel's keyrings; null if none is shown. Only root sees them.
+          type: list
+          elements: str
+          returned: success
         modules_disabled: {description: Whether no module is taken until a reboot., type: bool, returned: success}
     core:
       description: The core module; null if it isn't loaded.

@@ -108,6 +108,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.module_signer
 attributes:
   check_mode:
     support: full
@@ -169,12 +170,13 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, perform
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, TOGETHER, perform
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=PATCH, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=PATCH, required_together=TOGETHER, supports_check_mode=True)
     options = module.params
 
     def request() -> patch_module.Request:
@@ -186,6 +188,7 @@ def main() -> None:
             kernel=Identity.of(options["kernel"]),
             cache=Path(options["cache"]),
             store=Path(options["store"]),
+            signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
             backend=options["backend"],
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, kbuild, patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree, ensure, locked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import elf
@@ -31,16 +32,25 @@ class Builder:
         with locked(cache, kernel.release):
             self.tree: Tree = ensure(cache, kernel, print)
 
-    def core(self) -> Result:
+    def core(self, signer: ModuleSigner | None = None) -> Result:
         """The core module."""
         sources = read_sources(KMOD / "core")
-        return core_module.build(core_module.Request(sources, self.kernel, self.cache, self.store), False, print)
+        request = core_module.Request(sources, self.kernel, self.cache, self.store, signer)
+        return core_module.build(request, False, print)
 
-    def patch(self, name: str, diff: str, switch: str = "kernel", backend: str = "kpatch") -> Result:
+    def patch(
+        self,
+        name: str,
+        diff: str,
+        switch: str = "kernel",
+        backend: str = "kpatch",
+        signer: ModuleSigner | None = None,
+    ) -> Result:
         """A patch module."""
         sources = {**read_sources(KMOD / "patch"), "kpatch.h": (KMOD / "core/kpatch.h").read_text(encoding="utf-8")}
         consistency = {"leave": "patched_set", "switch": switch}
-        request = patch_module.Request(name, diff, consistency, sources, self.kernel, self.cache, self.store, backend)
+        where = (self.kernel, self.cache, self.store)
+        request = patch_module.Request(name, diff, consistency, sources, *where, backend=backend, signer=signer)
         return patch_module.build(request, False, print)
 
     def diff(self, file: str, old: str, new: str) -> str:

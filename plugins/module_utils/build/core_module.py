@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import glue, inputs, kbuild
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, common, present
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
     Identity,
@@ -36,6 +37,7 @@ class Request:
     kernel: Identity
     cache: Path
     store: Path
+    signer: ModuleSigner | None = None
 
     def check(self) -> None:
         """Raise BuildError for what can be known of the request alone."""
@@ -44,6 +46,8 @@ class Request:
         for path in self.sources:
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise BuildError(f"{path!r}: a source of the core module can't be outside its directory")
+        if self.signer is not None:
+            self.signer.check()
 
     @property
     def shelf(self) -> Shelf:
@@ -72,7 +76,11 @@ def build(request: Request, check_mode: bool, say: Say) -> Result:
 
 
 def _inputs(request: Request) -> dict[str, Any]:
-    return {"name": CORE_NAME, "sources": inputs.sources_digest(request.sources)}
+    return {
+        "name": CORE_NAME,
+        "sources": inputs.sources_digest(request.sources),
+        "signer": request.signer and request.signer.digest,
+    }
 
 
 def _build(request: Request, tree: Tree, digest: str, scratch: Path) -> Result:
@@ -83,8 +91,11 @@ def _build(request: Request, tree: Tree, digest: str, scratch: Path) -> Result:
     module = scratch / f"{module_name(CORE_NAME)}.ko"
     if not module.is_file():
         raise BuildError(f"kernel {tree.release}: kbuild made no {module.name} of the core module's C")
+    if request.signer is not None:
+        request.signer.sign(module, tree)
     manifest = {
         **common(CORE_NAME, tree, glue.abi(request.sources[glue.HEADER]), module),
+        "signer": request.signer and request.signer.identity,
         "source_sha256": inputs.sources_digest(request.sources),
         "input_sha256": digest,
         "consistency": None,

@@ -28,9 +28,12 @@ COMMON: dict[str, Any] = {
     "store": {"type": "path", "required": True},
     "cache": {"type": "path", "default": "~/.cache/kpatch.fleet"},
     "signing_key": {"type": "path"},
+    "module_key": {"type": "path"},
+    "module_certificate": {"type": "path"},
     "kmod": {"type": "path"},
     "sources": {"type": "dict"},
 }
+TOGETHER = [("module_key", "module_certificate")]
 PATCH: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "source": {"type": "path", "required": True},

@@ -52,6 +52,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pair import Pair
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
@@ -95,6 +96,7 @@ class Request:
     cache: Path
     store: Path
     backend: str = KPATCH  # or livepatch, or auto
+    signer: ModuleSigner | None = None
 
     def check(self) -> None:
         """Raise ManifestError or BuildError for what can be known of the request alone."""
@@ -110,6 +112,8 @@ class Request:
         for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER):
             if name not in self.sources:
                 raise BuildError(f"{name} is not among the C of the collection; install the collection again")
+        if self.signer is not None:
+            self.signer.check()
 
     @property
     def shelf(self) -> Shelf:
@@ -166,6 +170,7 @@ def _inputs(request: Request, core: Core) -> dict[str, Any]:
         "consistency": dict(request.consistency),
         "backend": request.backend,
         "core": core.digest,
+        "signer": request.signer and request.signer.digest,
     }
 
 
@@ -327,6 +332,8 @@ class _Build:
         linked, finished = folder / "linked.ko", folder / f"{module}.ko"
         kbuild.link(self.tree, [*parts, folder / "module.o"], linked)
         finish(linked, finished)
+        if self.request.signer is not None:
+            self.request.signer.sign(finished, self.tree)
         return finished, emitted
 
     def tables_c(self, emitted: EmittedObject, diffs: list[ObjectDiff]) -> str:
@@ -345,6 +352,7 @@ class _Build:
         """What the artifact is."""
         return {
             **common(self.request.name, self.tree, glue.abi(self.request.sources[glue.HEADER]), module, self.backend),
+            "signer": self.request.signer and self.request.signer.identity,
             "source_sha256": text_sha256(self.request.source),
             "input_sha256": self.digest,
             "consistency": dict(self.request.consistency),

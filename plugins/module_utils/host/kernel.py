@@ -42,6 +42,9 @@ TAINTS = (
     ("N", "test"),
 )
 
+# 12b0aff4 I------     1 perm 1f030000     0     0 asymmetri Debian Secure Boot CA: 6ccece7e…: X509.rsa 4cec2e1d []
+_PUBLIC_KEY = re.compile(r" asymmetri .*: ([0-9a-f]+): X509\.")
+
 
 def read_kernel(root: Path) -> dict[str, Any]:
     """The running kernel's identity and temper; HostError if it doesn't even tell its release."""
@@ -59,6 +62,7 @@ def read_kernel(root: Path) -> dict[str, Any]:
         "taint": taint(read_int(sysctl / "tainted") or 0),
         "lockdown": lockdown(read_text(root / "sys/kernel/security/lockdown")),
         "signatures_enforced": read_flag(root / "sys/module/module/parameters/sig_enforce"),
+        "trusted_keys": trusted_keys(read_text(root / "proc/keys")),
         "livepatch": (root / "sys/kernel/livepatch").is_dir(),
         "modules_disabled": read_flag(sysctl / "modules_disabled"),
     }
@@ -75,3 +79,13 @@ def lockdown(text: str | None) -> str:
     """The mode in brackets of e.g. '[none] integrity confidentiality'; 'none' if the kernel has no lockdown."""
     chosen = re.search(r"\[(\w+)\]", text or "")
     return chosen.group(1) if chosen else "none"
+
+
+def trusted_keys(text: str | None) -> list[str] | None:
+    """The ids of the public keys in the kernel's keyrings, out of /proc/keys; None if it shows none.
+
+    The description of a key of an X.509 certificate is its subject, and in hex its key identifier or serial number.
+    Only root sees them. Which keyring a key is in is not told.
+    """
+    found = sorted({match.group(1) for match in map(_PUBLIC_KEY.search, (text or "").splitlines()) if match})
+    return found or None

@@ -26,7 +26,7 @@ def check_host(host: Host, manifest: Manifest, image: bytes | None) -> None:
     check_kernel(host["kernel"], manifest)
     if image is not None:
         check_vermagic(image, manifest)
-        check_signature(host["kernel"], manifest["module"], is_signed(image))
+        check_signature(host["kernel"], manifest, is_signed(image))
     check_loading_allowed(host["kernel"], manifest["module"])
     check_foreign(host["livepatches"], manifest)
     check_livepatch(host["kernel"], manifest)
@@ -58,22 +58,35 @@ def check_vermagic(image: bytes, manifest: Manifest) -> None:
         )
 
 
-def check_signature(kernel: dict[str, Any], module: str, signed: bool) -> None:
-    """A kernel that insists on signatures takes no unsigned module; whether one is valid only the kernel can tell."""
-    if signed:
+def check_signature(kernel: dict[str, Any], manifest: Manifest, signed: bool) -> None:
+    """A kernel that insists on signatures takes no unsigned module, and none by a key that it does not know.
+
+    Whether a known key's signature is valid, and whether that key may sign modules, only the kernel can tell.
+    """
+    module = manifest["module"]
+    locked, enforced = kernel["lockdown"] != "none", kernel["signatures_enforced"]
+    if not locked and not enforced:
         return
-    if kernel["lockdown"] != "none":
+    insists = f"it is locked down ({kernel['lockdown']})" if locked else "it was started with module.sig_enforce=1"
+    if not signed:
         raise HostError(
-            "lockdown",
-            f"{module} is not signed and the kernel is locked down ({kernel['lockdown']}), so that it takes signed "
-            "modules only; sign the module with a key that the kernel trusts",
+            "lockdown" if locked else "signature",
+            f"{module} is not signed and the kernel takes signed modules only, for {insists}; build it with "
+            "module_key and module_certificate of a key that the kernel trusts",
         )
-    if kernel["signatures_enforced"]:
+    signer, trusted = manifest.get("signer"), kernel.get("trusted_keys")
+    if signer is not None and trusted is not None and not _same_key(signer["key_id"], trusted):
         raise HostError(
             "signature",
-            f"{module} is not signed and the kernel was started with module.sig_enforce=1; "
-            "sign the module with a key that the kernel trusts",
+            f"{module} is signed by '{signer['subject']}' (key {signer['key_id']}), which is in none of the kernel's "
+            f"keyrings (/proc/keys), and the kernel takes modules of trusted keys only, for {insists}; enrol the "
+            "certificate, or sign with a key that the kernel trusts",
         )
+
+
+def _same_key(key_id: str, trusted: list[str]) -> bool:
+    """Serial numbers, which name keys of certificates without a key identifier, may begin with zeros."""
+    return key_id.lstrip("0") in [each.lstrip("0") for each in trusted]
 
 
 def check_loading_allowed(kernel: dict[str, Any], module: str) -> None:

@@ -250,6 +250,29 @@ def test_a_signed_module_passes_where_signatures_are_wanted(ready: Any) -> None:
     assert ready.transition("kpatch_a", "enabled", *ready.artifact("a", image=elf(signed=True))).reach()[0]
 
 
+KEYS = """\
+12b0aff4 I------     1 perm 1f030000     0     0 asymmetri Debian Secure Boot CA: 6ccece7e: X509.rsa 4cec2e1d []
+2fb0aff4 I--Q---     4 perm 1f3f0000     0 65534 keyring   _uid_ses.0: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "key_id", "taken"),
+    [(KEYS, "6ccece7e", True), (KEYS, "abcd", False), ("", "abcd", True)],
+    ids=["known", "unknown", "keyrings that show nothing"],
+)
+def test_a_signature_by_a_key_that_the_kernel_does_not_know(ready: Any, keys: str, key_id: str, taken: bool) -> None:
+    (ready.root / "sys/module/module/parameters").mkdir(parents=True)
+    (ready.root / "sys/module/module/parameters/sig_enforce").write_text("Y\n")
+    (ready.root / "proc/keys").write_text(keys)
+    artifact = ready.artifact("a", image=elf(signed=True), signer={"subject": "CN = mine", "key_id": key_id})
+    if taken:
+        assert ready.transition("kpatch_a", "enabled", *artifact).reach()[0]
+        return
+    assert "none of the kernel's keyrings" in refused(ready, "signature", "kpatch_a", "enabled", *artifact)
+    assert ready.calls == []
+
+
 def test_a_foreign_livepatch_on_the_function(ready: Any) -> None:
     ready.show_livepatch("livepatch_x", "meminfo_proc_show")
     assert "livepatch_x" in refused(ready, "foreign-patch", "kpatch_a", "enabled", *ready.artifact("a"))
