@@ -123,3 +123,8 @@ installed_collection() {
         die "the collection could not be built and installed"
     }
 }
+
+# strip_collection DIRECTORY: leave of an installed collection what it has to work with, and nothing else.
+strip_collection() {
+    find "$1" -mindepth 1 -maxdepth 1 ! -name meta ! -name plugins ! -name roles ! -name playbooks -exec rm -rf {} +
+}

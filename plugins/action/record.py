@@ -70,7 +70,8 @@ class ActionModule(ControllerAction):
     def _undone(self, look: Any, results: list[Any]) -> Result:
         verdict = outcome.undone(self._plan, look, results)
         self._append("undone", state=verdict.state, reason=verdict.reason, runs=runs.seen(look))
-        self.show([f"{self._host}: taken back: {verdict.state}" + (f": {verdict.reason}" if verdict.reason else "")])
+        done = "taken back" if verdict.state == "absent" else f"could not be taken back: {verdict.state}"
+        self.show([f"{self._host}: {done}" + (f": {verdict.reason}" if verdict.reason else "")])
         return {"state": verdict.state, "reason": verdict.reason}
 
     def _outcome(self, verdict: Verdict, look: Any) -> Result:

@@ -46,6 +46,7 @@ import re
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ _STYLES = {"good": "green", "bad": "bold red", "busy": "yellow", "": ""}
 _SECRET = re.compile(r"((?:pass|secret|token|key)[^=:\s]*[=:]\s*)[^\s,}]+", re.IGNORECASE)
 # What the live picture leaves to the lines that are printed above it.
 _HEIGHT = 16
+# Between two lines with the counts, in seconds, as long as a batch is under way.
+_PAUSE = 10
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -83,6 +86,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._play = ""
         self._ended = False
         self._started: dict[str, float] = {}
+        # What was said last of the counts, and when.
+        self._told, self._told_at = "", 0.0
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         # With serial the same play starts once for each batch.
@@ -107,6 +112,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._ended = False
         elif action == "gate":
             self._progress.gate(values)
+        elif action == "judge":
+            self._progress.judged(values)
         elif action == "record":
             self._recorded(result.host.get_name(), values)
         elif action == "report":
@@ -119,7 +126,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if ignore_errors:
             return
-        self._say(f"FAILED {result.host.get_name()}: {_message(result.result)}", "bad")
+        host = result.host.get_name()
+        self._say(f"FAILED {host}: {_message(result.result).removeprefix(f'{host} is ')}", "bad")
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         if result.task.ignore_unreachable:
@@ -136,21 +144,38 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
             self._say(f"not as wanted: {', '.join(wrong[:10])}{more}", "bad")
         if wrong or self._progress.verdict in ("stop", "go"):
-            self._say(f"to go on, mend that and start it again: {command(sys.argv)}")
+            for line in going_on(sys.argv, self._progress.identity if self._progress.pending else ""):
+                self._say(line)
 
     def _recorded(self, host: str, values: dict[str, Any]) -> None:
         self._progress.recorded(host, values)
-        if values.get("state") and not self._live:
-            self._say(f"  {self._progress.finished} of {len(self._progress.states)}: {self._progress.short()}")
+        told = f"  {self._progress.finished} of {len(self._progress.states)}: {self._progress.short()}"
+        due = self._progress.watching or time.monotonic() >= self._told_at + _PAUSE
+        if not self._live and due and told != self._told:
+            self._told, self._told_at = told, time.monotonic()
+            self._say(told)
 
     def _end_picture(self) -> None:
         self._ended = True
         if self._live:
-            self._live.stop()
+            with self._terminal():
+                self._live.stop()
             self._live = None
+
+    def _terminal(self) -> Any:
+        """Ansible's lock of the terminal, which comes before the picture's own.
+
+        The thread that prints what workers say holds it while it waits for the picture's: a picture that was drawn
+        without it would wait for that thread, and neither would ever go on.
+        """
+        return getattr(self._display, "_lock", nullcontext())
 
     def _refresh(self) -> None:
         """Draw the picture again; the first time there is one, begin with it."""
+        with self._terminal():
+            self._draw()
+
+    def _draw(self) -> None:
         if not self._live and self._progress.identity and not self._ended:
             self._live = _live(str(self.get_option("live")))
         if self._live:
@@ -175,6 +200,14 @@ def _live(wanted: str) -> Any:
     live = Live(console=console, auto_refresh=False, transient=True)
     live.start()
     return live
+
+
+def going_on(arguments: list[str], plan: str) -> list[str]:
+    """How to go on after a run that was started with *arguments*; *plan* is one that has batches left, if there is."""
+    again = f"to go on, mend that and start it again: {command(arguments)}"
+    if not plan or any("kpatch_plan" in argument for argument in arguments):
+        return [again]
+    return [again, f"or, with the batches of this plan: {command([*arguments, '-e', f'kpatch_plan={plan}'])}"]
 
 
 def command(arguments: list[str]) -> str:

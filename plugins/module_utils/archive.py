@@ -7,6 +7,8 @@ A suite that this machine's own sources offer is asked of its apt. Any other has
 ``<cache>/archives/<suite>/``; it comes from the same mirrors, and nothing of it is known to this machine's apt.
 """
 
+# run_command(), which pylint would have, is AnsibleModule's; this runs without one, too.
+# pylint: disable=ansible-bad-function
 from __future__ import annotations
 
 import fcntl

@@ -63,6 +63,10 @@ options:
     description:
       - The C, by file name. Set by the action plugin, out of O(kmod).
     type: dict
+  progress_file:
+    description:
+      - A file on the builder that each step is written to as it begins. Set by the action plugin, which shows them.
+    type: path
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action

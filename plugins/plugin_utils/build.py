@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.follow import following
 
 Result = dict[str, Any]
 
@@ -33,14 +34,21 @@ class BuildAction(ActionBase):  # type: ignore[misc]
             raise AnsibleActionFail(f"{error.filename}: can't be read on the controller: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise AnsibleActionFail(f"{arguments.get('source')}: is not a text in UTF-8: {error}") from error
-        result.update(
-            self._execute_module(
-                module_name=f"kpatch.fleet.{self.kind}", module_args=arguments, task_vars=task_vars or {}
-            )
-        )
+        result.update(self._built(arguments, task_vars or {}))
         result.pop("invocation", None)  # it would repeat all of the C
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def _built(self, arguments: dict[str, Any], variables: dict[str, Any]) -> Result:
+        """What the module answers; what it says until then is shown as it says it."""
+        place = self._connection._shell.join_path(self._make_tmp_path(), "progress")
+        with following(self._connection, place, lambda line: self._display.display(f"  {line}")):
+            answer: Result = self._execute_module(
+                module_name=f"kpatch.fleet.{self.kind}",
+                module_args={**arguments, "progress_file": place},
+                task_vars=variables,
+            )
+        return answer
 
     def _contents(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments that carry the contents of files."""

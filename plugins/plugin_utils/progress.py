@@ -30,6 +30,7 @@ class Progress:
     took: dict[str, float] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     verdict: str = ""
+    watched: bool = False
     _since: dict[str, float] = field(default_factory=dict)
 
     def planned(self, result: dict[str, Any]) -> None:
@@ -44,7 +45,11 @@ class Progress:
     def gate(self, result: dict[str, Any]) -> None:
         if result["open"]:
             self.batch = result["batch"]
-        self.reasons = result["reasons"]
+        self.reasons, self.watched = result["reasons"], False
+
+    def judged(self, result: dict[str, Any]) -> None:
+        """The soak of the batch has ended."""
+        self.reasons, self.watched = result["reasons"], True
 
     def recorded(self, host: str, result: dict[str, Any]) -> None:
         """One step of a host: it begins, or has come to a state."""
@@ -63,8 +68,22 @@ class Progress:
         self.reasons = report["decision"]["reasons"]
 
     @property
+    def pending(self) -> bool:
+        """Whether a batch of the plan is left that the rollout did not come to."""
+        return bool(self.identity) and self.verdict in ("stop", "go") and self.batch < len(self.batches)
+
+    @property
+    def watching(self) -> bool:
+        """Whether every host of the batch has its outcome, and the batch has no verdict yet."""
+        hosts = self.batches[self.batch - 1] if self.batch else []
+        return bool(hosts) and not self.watched and all(self._ended(host) for host in hosts)
+
+    def _ended(self, host: str) -> bool:
+        return self.states.get(host) not in (_WAITING, _CHANGING)
+
+    @property
     def finished(self) -> int:
-        return sum(state not in (_WAITING, _CHANGING) for state in self.states.values())
+        return sum(map(self._ended, self.states))
 
     def short(self) -> str:
         """The counts in one line, the worst first."""
@@ -75,7 +94,7 @@ class Progress:
         if not self.identity:
             return []
         head = f"rollout {self.identity}"
-        where = f"batch {self.batch} of {len(self.batches)}"
+        where = f"batch {self.batch} of {len(self.batches)}{', watched' if self.watching else ''}"
         lines: list[Line] = [(head, ""), (f"{where} {self._bar(max(width - len(where) - 12, 5), plain)}", "")]
         lines += [(f"{state:13} {' '.join(hosts)}", tone(state, self.want)) for state, hosts in self._by_state()]
         if slow := sorted(self.took.items(), key=lambda pair: -pair[1])[:_SLOWEST]:

@@ -13,8 +13,8 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import table
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
-# Past this many hosts a terminal only gets those that need a look.
-_SHORT = 40
+# Past this many hosts a terminal only gets those that need a look, and no more of them than this.
+_SHORT = 20
 # Below this many columns the table would be broken by the terminal.
 _WIDE = 100
 _HEAD = ("host", "kernel", "batch", "before", "state", "why")
@@ -71,7 +71,8 @@ def summary(plan: dict[str, Any], ledger: Ledger) -> str:
 def console(report: dict[str, Any], width: int = 120) -> list[str]:
     """The report for a terminal; on a narrow one only what does not break."""
     hosts = worst_first(report)
-    shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] != report["want"]][:_SHORT]
+    well = (report["want"], "held")
+    shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] not in well][:_SHORT]
     lines = [title(report), "", *_table(shown, width)]
     if len(shown) < len(hosts):
         lines.append(f"… and {len(hosts) - len(shown)} more hosts: see the report")

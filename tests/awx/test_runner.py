@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,19 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
-from conftest import Fleet  # noqa: E402
+from conftest import Fleet, tree  # noqa: E402
 from test_awx import MADE, TEMPLATES  # noqa: E402
 
 
 @pytest.fixture
 def private(tmp_path: Path) -> tuple[Fleet, Path]:
     """Three hosts, one of them the canary, and AWX's directory with project, inventory and env."""
-    collections = tmp_path / "collections"
-    tree = collections / "ansible_collections/kpatch/fleet"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("meta", "plugins", "roles", "playbooks"):
-        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
-    shutil.copy(ROOT / "galaxy.yml", tree)
-    shutil.copytree(ROOT / "tests/integration/simulated", tree / "plugins", dirs_exist_ok=True, ignore=ignore)
+    collections = tree(tmp_path / "collections")
     fleet = Fleet(tmp_path, collections, 3)
     data = tmp_path / "private"
     (data / "inventory").mkdir(parents=True)
     (data / "env").mkdir()
-    (data / "project").symlink_to(tree)
+    (data / "project").symlink_to(collections / "ansible_collections/kpatch/fleet")
     hosts = yaml.safe_load((tmp_path / "inventory.yml").read_text())
     hosts["all"]["children"] = {"kpatch_canary": {"hosts": {"h1": {}}}}
     (data / "inventory/hosts.yml").write_text(yaml.safe_dump(hosts))

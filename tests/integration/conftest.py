@@ -207,12 +207,15 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tree(top: Path) -> Path:
-    """The collection below *top*, with the plugins that reach a host replaced by simulated ones."""
+    """The collection below *top*, with the plugins that reach a host replaced by simulated ones.
+
+    It is the checkout's, or the one that KPATCH_COLLECTION names.
+    """
+    source = Path(os.environ.get("KPATCH_COLLECTION", ROOT))
     tree = top / "ansible_collections/kpatch/fleet"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("meta", "plugins", "roles", "playbooks"):
-        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
-    shutil.copy(ROOT / "galaxy.yml", tree)
+        shutil.copytree(source / name, tree / name, symlinks=True, ignore=ignore)
     shutil.copytree(SIMULATED, tree / "plugins", dirs_exist_ok=True, ignore=ignore)
     return top
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signature_of, signed
@@ -32,6 +34,7 @@ COMMON: dict[str, Any] = {
     "module_certificate": {"type": "path"},
     "kmod": {"type": "path"},
     "sources": {"type": "dict"},
+    "progress_file": {"type": "path"},
 }
 TOGETHER = [("module_key", "module_certificate")]
 PATCH: dict[str, Any] = {
@@ -48,10 +51,15 @@ PATCH: dict[str, Any] = {
 def perform(module: Any, build: Callable[[Say], Result]) -> None:
     """Run *build* and let the AnsibleModule *module* answer."""
     progress: list[str] = []
+    watched = module.params["progress_file"]
 
     def say(line: str) -> None:
         progress.append(line)
         module.log(line)
+        if watched:
+            # Nobody watches a file that can't be written; the lines come with the result in any case.
+            with contextlib.suppress(OSError), Path(watched).open("a", encoding="utf-8") as stream:
+                stream.write(f"{line}\n")
 
     try:
         result = signed(build(say), module.params["signing_key"], module.check_mode)

@@ -11,10 +11,11 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.callback.progress import command
+from ansible_collections.kpatch.fleet.plugins.callback.progress import CallbackModule, command, going_on
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.progress import Progress
 
 HOSTS = [f"web{number:02}" for number in range(12)]
@@ -23,7 +24,7 @@ HOSTS = [f"web{number:02}" for number in range(12)]
 @pytest.fixture
 def progress() -> Progress:
     """Batch 2 of 3: one host is lost, one is being changed."""
-    seconds = iter([0, 10, 20, 30, 35, 50, 80])
+    seconds = iter([0, 10, 20, 30, 35, 50, 80, 90])
     made = Progress(lambda: float(next(seconds)))
     hosts = {**{host: {"state": "absent"} for host in HOSTS}, "db": {"state": "needs-build"}, "away": {"state": "lost"}}
     made.planned({"id": "r1", "batches": [HOSTS[:1], HOSTS[1:5], HOSTS[5:]], "hosts": hosts})
@@ -79,6 +80,42 @@ def test_command_can_be_given_again_and_holds_no_password() -> None:
     assert told.startswith("ansible-playbook -i 'my hosts' -e ")
     assert "hunter2" not in told
     assert "a=b" in told
+
+
+def test_plan_with_batches_left_can_be_taken_up_again_and_the_command_says_so() -> None:
+    given = ["ansible-playbook", "-i", "hosts", "kpatch.fleet.rollout"]
+    assert going_on(given, "r1")[1].endswith("ansible-playbook -i hosts kpatch.fleet.rollout -e kpatch_plan=r1")
+    assert len(going_on(given, "")) == len(going_on([*given, "-e", "kpatch_plan=newest"], "r1")) == 1
+
+
+def test_batch_that_is_watched_says_so_until_its_verdict(progress: Progress) -> None:
+    assert "watched" not in progress.lines(80, 20)[1][0]
+    for host in HOSTS[3:5]:
+        progress.recorded(host, {"state": "applied"})
+    assert "batch 2 of 3, watched" in progress.lines(80, 20)[1][0]
+    progress.judged({"verdict": "fail", "reasons": ["web01 is lost"]})
+    assert "watched" not in progress.lines(80, 20)[1][0]
+
+
+def test_picture_is_drawn_with_the_terminal_locked(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible's thread that prints holds that lock and waits for the picture's: else both would wait for ever."""
+    free: list[bool] = []
+
+    def draw() -> None:
+        def take() -> None:
+            free.append(callback._display._lock.acquire(blocking=False))
+            if free[-1]:
+                callback._display._lock.release()
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+
+    callback = CallbackModule()
+    callback._progress = progress
+    monkeypatch.setattr(callback, "_draw", draw)
+    callback._refresh()
+    assert free == [False]
 
 
 PLAY = """
