@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
+from ansible_collections.kpatch.fleet.plugins.module_utils.signature import SignatureError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, guard, patchset, runs, safety, signer, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
@@ -99,7 +100,7 @@ def batch_of(plan: dict[str, Any], host: str) -> int:
 
 
 def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
-    """The manifest of what the store holds now for a kernel release, or None."""
+    """The manifest of what the store holds now for a kernel release, or None. What is not as it was made is refused."""
     # Resolved once: the manifest and the .ko are of one build even if another is published meanwhile.
     directory = (store / manifest.check_release(release) / name / "current").resolve()
     if not (directory / "manifest.json").exists():
@@ -107,6 +108,10 @@ def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     found = manifest.load(directory / "manifest.json")
     guard.check(directory / found["file"], store)
     manifest.check_file(found, directory / found["file"])
+    try:
+        signer.checked(store, found, directory)
+    except SignatureError as error:
+        raise FleetError(str(error)) from error
     return found
 
 

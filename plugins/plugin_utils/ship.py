@@ -19,7 +19,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host import results a
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import read_checked
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import guard
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import guard, signer
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 
 Result = dict[str, Any]
@@ -139,14 +139,10 @@ def _prepare(part: Part, parts: list[Part], host: Host, store: str) -> tuple[Par
 
 
 def _checked_signature(store: Path, manifest: dict[str, Any], path: Path) -> str | None:
-    """The manifest's signature, if it has one; HostError if the store names who may sign, and none of them has."""
-    place = path.with_name(signature.NAME)
-    given = place.read_text(encoding="utf-8") if place.is_file() else None
     try:
-        signature.verify(manifests.dump(manifest), given, store / signature.ALLOWED, f"{path.parent}: the manifest")
+        return signer.checked(store, manifest, path.parent)
     except signature.SignatureError as error:
         raise HostError("signature", str(error)) from error
-    return given
 
 
 def _steps_off(part: Part, host: Host) -> list[str]:

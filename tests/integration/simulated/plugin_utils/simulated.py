@@ -5,9 +5,9 @@
 
 The file is named by the variable simulated_hosts (a directory) and the host's name. Its keys: 'host'; 'lost', true once
 nothing answers; 'faults', by step ('core', 'patch'): 'fail', 'lost' (during the step), 'taint', 'taint-then-fail',
-'reboot', 'slow', 'oops-later', 'cut' (the host goes on, but nobody is told); 'later', what becomes of the file at each
-look once it is patched; 'checks', the verdicts look by look, by name. Every step that would change something is written
-to touched.log beside it, every round trip to trips.log.
+'reboot', 'slow' (a minute), 'slowly' (a quarter of one), 'oops-later', 'cut' (the host goes on, but nobody is told);
+'later', what becomes of the file at each look once it is patched; 'checks', the verdicts look by look, by name. Every
+step that would change something is written to touched.log beside it, every round trip to trips.log.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class SimulatedAction(ActionBase):
         if fault == "lost":
             self.file["lost"] = True
             raise AnsibleConnectionFailure("the connection was closed")
-        if fault == "slow":
-            time.sleep(60)
+        if fault in ("slow", "slowly"):
+            time.sleep(60 if fault == "slow" else 15)
         if fault == "taint-then-fail":
             self.file["faults"] = {"patch": "fail"}
         if fault == "oops-later":
