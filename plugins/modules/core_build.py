@@ -118,6 +118,11 @@ path:
   description: Its directory in the store. In check mode null if it would be built.
   type: str
   returned: success
+offsets:
+  description: Empty; only source patches have hunks that may stand elsewhere.
+  type: list
+  elements: str
+  returned: success
 progress:
   description: What was done, step by step.
   type: list

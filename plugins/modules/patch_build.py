@@ -58,6 +58,13 @@ options:
     type: str
     choices: [kpatch, livepatch, auto]
     default: kpatch
+  strict:
+    description:
+      - Whether each hunk of the diff has to fit at the very lines that it names. Without this, it may stand elsewhere
+        in the file if it fits in that one place, which is told in RV(offsets), in a warning and in the safety report.
+      - Lines that differ from the hunk's are refused in any case.
+    type: bool
+    default: false
   kernel:
     description:
       - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
@@ -163,6 +170,11 @@ path:
   description: Its directory in the store. In check mode null if it would be built.
   type: str
   returned: success
+offsets:
+  description: The hunks that stand at other lines of the kernel's source than the diff says, one sentence for each.
+  type: list
+  elements: str
+  returned: success
 progress:
   description: What was done, step by step.
   type: list
@@ -194,6 +206,7 @@ def main() -> None:
             store=Path(options["store"]),
             signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
             backend=options["backend"],
+            strict=options["strict"],
         )
 
     perform(module, lambda say: patch_module.build(request(), module.check_mode, say))

@@ -60,7 +60,7 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
     source = Path(str(patch.get("source") or "")).expanduser().absolute()
     if not patch.get("source") or not source.is_file():
         raise FleetError(f"patch {patch['name']!r}: its source {patch.get('source')!r} is not a file on the controller")
-    chosen = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
+    chosen: dict[str, Any] = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
     if "backend" in patch:
         chosen["backend"] = patch["backend"]
     for axis, words in (("leave", LEAVE), ("switch", SWITCH), ("backend", (*BACKENDS, "auto"))):
@@ -68,6 +68,10 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
             raise FleetError(
                 f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}"
             )
+    if "strict" in patch:
+        if not isinstance(patch["strict"], bool):
+            raise FleetError(f"patch {patch['name']!r}: strict can't be {patch['strict']!r}: use true or false")
+        chosen["strict"] = patch["strict"]
     return {"name": patch["name"], "source": str(source), **chosen}
 
 

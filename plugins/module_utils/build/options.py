@@ -9,6 +9,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import safety
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signature_of, signed
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.backend import CHOICES
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
@@ -44,6 +45,7 @@ PATCH: dict[str, Any] = {
     "leave": {"type": "str", "choices": list(LEAVE), "default": "patched_set"},
     "switch": {"type": "str", "choices": list(SWITCH), "default": "kernel"},
     "backend": {"type": "str", "choices": list(CHOICES), "default": KPATCH},
+    "strict": {"type": "bool", "default": False},
     **COMMON,
 }
 
@@ -86,11 +88,15 @@ def perform(module: Any, build: Callable[[Say], Result]) -> None:
             progress=progress,
         )
     else:
+        offsets = [] if result.path is None else safety.offsets(result.path)
+        for line in offsets:
+            module.warn(f"{_what(module)}: {line}")
         module.exit_json(
             changed=result.changed,
             manifest=result.manifest,
             path=None if result.path is None else str(result.path),
             signature=signature_of(result),
+            offsets=offsets,
             progress=progress,
         )
 

@@ -96,6 +96,7 @@ class Request:
     cache: Path
     store: Path
     backend: str = KPATCH  # or livepatch, or auto
+    strict: bool = False  # whether each hunk has to stand at the very lines that the diff names
     signer: ModuleSigner | None = None
 
     def check(self) -> None:
@@ -169,6 +170,7 @@ def _inputs(request: Request, core: Core) -> dict[str, Any]:
         "sources": inputs.sources_digest(request.sources),
         "consistency": dict(request.consistency),
         "backend": request.backend,
+        "strict": request.strict,
         "core": core.digest,
         "signer": request.signer and request.signer.digest,
     }
@@ -192,7 +194,7 @@ class _Build:
         self.reading = threading.Lock()
 
     def build(self, files: list[source_patch.FilePatch]) -> Result:
-        texts = self.apply(files)
+        texts, moved = self.apply(files)
         patched = self.scratch / "source"
         overlay.make(self.tree.source, patched, texts)
         units = self.units(files, texts)
@@ -200,7 +202,7 @@ class _Build:
         self.explain(texts, units, patched, diffs)
         module, emitted = self.link(diffs)
         manifest = self.manifest(module, emitted)
-        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why)
+        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why, moved)
         return self.publish(manifest, module, told)
 
     def explain(self, texts: overlay.Texts, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> None:
@@ -234,18 +236,21 @@ class _Build:
             if unit.source in sources
         }
 
-    def apply(self, files: list[source_patch.FilePatch]) -> overlay.Texts:
-        """The texts of the files with the patch applied."""
+    def apply(self, files: list[source_patch.FilePatch]) -> tuple[overlay.Texts, list[source_patch.Moved]]:
+        """The texts of the files with the patch applied, and the hunks that stand at other lines than it says."""
         refusals: list[Refusal] = []
+        moved: list[source_patch.Moved] = []
         texts = {}
         for file in files:
             try:
-                texts[file.path] = source_patch.apply(file, self.tree.source)
+                applied = source_patch.apply(file, self.tree.source, self.request.strict)
+                texts[file.path] = applied.text
+                moved += applied.moved
             except RefusedError as error:
                 refusals += error.refusals
         if refusals:
             raise RefusedError(refusals)
-        return texts
+        return texts, moved
 
     def units(self, files: list[source_patch.FilePatch], texts: overlay.Texts) -> Touched:
         """The object files that are touched."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import EmittedObject, ObjectDiff
@@ -26,8 +27,13 @@ def report(
     diffs: Iterable[ObjectDiff],
     types: Mapping[str, list[str]],
     why: str,
+    moved: Iterable[object] = (),
 ) -> Report:
-    """What is to be said; *types*, by source file, are those that the patch defines anew, *why* is the backend's."""
+    """What is to be said.
+
+    *types*, by source file, are those that the patch defines anew, *why* is the backend's, *moved* the hunks that stand
+    at other lines than the diff says.
+    """
     diffs = list(diffs)
     functions = [{"object": f.object, "name": f.name, "reason": f.reason} for f in emitted.functions]
     data = [{"object": a.object, "name": a.name, "reason": a.reason} for diff in diffs for a in diff.added_data]
@@ -42,6 +48,7 @@ def report(
         "added": [{"object": a.object, "name": a.name, "reason": a.reason} for a in emitted.added],
         "data": data,
         "removed": sorted({name for diff in diffs for name in diff.removed}),
+        "offsets": [str(each) for each in moved],
         "risks": risks,
     }
 
@@ -49,6 +56,15 @@ def report(
 def files(found: Report) -> dict[str, str]:
     """The report's files, by name."""
     return {JSON_NAME: json.dumps(found, indent=2, sort_keys=True) + "\n", TEXT_NAME: text(found)}
+
+
+def offsets(path: Path) -> list[str]:
+    """What the report beside an artifact in the directory *path* says of hunks that moved. A core module has none."""
+    place = path / JSON_NAME
+    if not place.is_file():
+        return []
+    told: list[str] = json.loads(place.read_text(encoding="utf-8")).get("offsets", [])
+    return told
 
 
 def text(found: Report) -> str:
@@ -71,6 +87,7 @@ _TITLES = {
     "added": "Functions that come along:",
     "data": "Data that comes along:",
     "removed": "Functions that the patched source has no more; they stay in the kernel:",
+    "offsets": "Hunks at other lines than the diff says; look whether it is the place that is meant:",
     "risks": "Risks:",
 }
 

@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The source patch: reading a unified diff, and applying it to the files of a kernel without fuzz.
 
+One diff may serve several series, so a hunk may stand at other lines than it names: in the one place where it fits,
+or, if it fits in several, where the hunk before it has moved by as much. Where that happens is told.
+
 Where a hunk adds or removes lines, a ``#line`` follows it: the lines after it keep their numbers, so that code
 which uses __LINE__ (WARN_ON, ASSERT_RTNL, …) does not differ for it.
 """
@@ -13,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal, RefusedError
 
@@ -62,6 +66,25 @@ class Hunk:
         return [text for sign, text in self.lines if sign != "+"]
 
 
+class Moved(NamedTuple):
+    """A hunk that stands at other lines than the diff says; lines count from 1."""
+
+    path: str
+    hunk: str  # "hunk 2 (@@ -10,6 +10,7 @@)"
+    said: int
+    found: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.hunk} applies at line {self.found}, not at line {self.said}"
+
+
+class Applied(NamedTuple):
+    """A file with the patch applied."""
+
+    text: str | None  # None if the patch removes it
+    moved: tuple[Moved, ...] = ()
+
+
 @dataclass
 class FilePatch:
     """What the diff changes in one file."""
@@ -85,13 +108,13 @@ def parse(text: str) -> list[FilePatch]:
     return parser.files
 
 
-def apply(patch: FilePatch, source: Path) -> str | None:
-    """The patched text of the file under *source*, None if the patch removes it.
+def apply(patch: FilePatch, source: Path, strict: bool = False) -> Applied:
+    """The file under *source* with the patch applied.
 
-    Raise RefusedError naming each hunk that does not fit.
+    Raise RefusedError naming each hunk that does not fit, and if *strict* each that fits at other lines only.
     """
     if patch.added:
-        return _new_text(patch, source)
+        return Applied(_new_text(patch, source))
     try:
         lines = read_text(source / patch.path).splitlines(keepends=True)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -100,9 +123,12 @@ def apply(patch: FilePatch, source: Path) -> str | None:
     places, refusals = _places(patch, lines)
     if not refusals and patch.removed and sum(len(hunk.old) for hunk in patch.hunks) != len(lines):
         refusals = [Refusal(patch.path, WHOLE_FILE, "the diff removes the file, but not all of its lines")]
+    moved = _moved(patch, places)
+    if strict:
+        refusals += [Refusal(each.path, each.hunk, _MOVED.format(each=each)) for each in moved]
     if refusals:
         raise RefusedError(refusals)
-    return None if patch.removed else "".join(_patched(lines, places))
+    return Applied(None if patch.removed else "".join(_patched(lines, places)), moved)
 
 
 def _new_text(patch: FilePatch, source: Path) -> str:
@@ -308,7 +334,7 @@ def _places(patch: FilePatch, lines: list[str]) -> tuple[list[tuple[int, Hunk]],
     refusals = []
     offset = end = 0
     for hunk in patch.hunks:
-        wanted = hunk.start - 1 if hunk.old else hunk.start
+        wanted = _wanted(hunk)
         fitting = _fitting(lines, hunk.old, wanted, end)
         place = wanted + offset if wanted + offset in fitting else fitting[0] if len(fitting) == 1 else None
         if place is None:
@@ -323,6 +349,25 @@ def _places(patch: FilePatch, lines: list[str]) -> tuple[list[tuple[int, Hunk]],
         offset, end = place - wanted, place + len(hunk.old)
         places.append((place, hunk))
     return places, refusals
+
+
+_MOVED = (
+    "applies at line {each.found}, not at line {each.said}, and the patch is asked for as strict; make the diff "
+    "against the kernel that runs, or leave 'strict' out"
+)
+
+
+def _moved(patch: FilePatch, places: list[tuple[int, Hunk]]) -> tuple[Moved, ...]:
+    return tuple(
+        Moved(patch.path, f"hunk {hunk.number} ({hunk.title})", hunk.start, hunk.start + place - _wanted(hunk))
+        for place, hunk in places
+        if place != _wanted(hunk)
+    )
+
+
+def _wanted(hunk: Hunk) -> int:
+    """Where the hunk says that it belongs, as an index."""
+    return hunk.start - 1 if hunk.old else hunk.start
 
 
 def _fitting(lines: list[str], old: list[str], wanted: int, lowest: int) -> list[int]:

@@ -8,6 +8,7 @@ goes unnoticed.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import backend, layouts, safety
@@ -19,6 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
     ObjectDiff,
 )
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import Moved
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable
 
 THREAD = {"leave": "patched_set", "switch": "thread"}
@@ -78,6 +80,16 @@ def test_report_says_what_why_and_what_to_think_of() -> None:
     assert json.loads(files["report.json"]) == found
     for words in ("f1: its code changed", "struct a", "gone", "Switches with leave patched_set, switch kernel"):
         assert words in files["report.txt"]
+
+
+def test_hunks_at_other_lines_are_told(tmp_path: Path) -> None:
+    moved = Moved("fs/some.c", "hunk 1 (@@ -3 +3 @@)", 3, 5)
+    found = safety.report(MANIFEST, functions(1), [diff_of()], {}, "", [moved])
+    assert safety.offsets(tmp_path) == []
+    for name, text in safety.files(found).items():
+        (tmp_path / name).write_text(text)
+    assert safety.offsets(tmp_path) == ["fs/some.c: hunk 1 (@@ -3 +3 @@) applies at line 5, not at line 3"]
+    assert "applies at line 5, not at line 3" in safety.text(found)
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "leave function"), (2, "leave patched_set, switch thread")])

@@ -36,7 +36,7 @@ def applied(tmp_path: Path, diff: str, original: str = ORIGINAL) -> str:
     (tmp_path / "fs").mkdir()
     (tmp_path / "fs/some.c").write_text(original)
     (patch,) = source_patch.parse(diff)
-    text = source_patch.apply(patch, tmp_path)
+    text = source_patch.apply(patch, tmp_path).text
     assert text is not None
     return text
 
@@ -93,6 +93,23 @@ def test_hunk_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "does not apply" in refusal.reason
 
 
+def test_a_hunk_at_other_lines_is_told_and_refused_if_strict(tmp_path: Path) -> None:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/some.c").write_text(ORIGINAL.replace("line 10;\n", "line 10;\nnew;\nnew;\n"))
+    (patch,) = source_patch.parse(DIFF)
+    (moved,) = source_patch.apply(patch, tmp_path).moved
+    assert str(moved) == "fs/some.c: hunk 2 (@@ -15,3 +16,3 @@) applies at line 17, not at line 15"
+    with pytest.raises(RefusedError, match="applies at line 17, not at line 15, and the patch is asked for as strict"):
+        source_patch.apply(patch, tmp_path, strict=True)
+
+
+def test_a_hunk_at_its_own_lines_is_nothing_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/some.c").write_text(ORIGINAL)
+    (patch,) = source_patch.parse(DIFF)
+    assert source_patch.apply(patch, tmp_path, strict=True).moved == ()
+
+
 def test_there_is_no_fuzz(tmp_path: Path) -> None:
     with pytest.raises(RefusedError):
         applied(tmp_path, DIFF, ORIGINAL.replace("line 7;", "line  7;"))
@@ -141,8 +158,8 @@ def test_new_and_removed_files(tmp_path: Path) -> None:
     new, old = source_patch.parse(NEW + OLD)
     assert (new.path, new.added, new.removed) == ("fs/new.c", True, False)
     assert (old.path, old.added, old.removed) == ("fs/old.c", False, True)
-    assert source_patch.apply(new, tmp_path) == "x\ny\n"
-    assert source_patch.apply(old, tmp_path) is None
+    assert source_patch.apply(new, tmp_path) == ("x\ny\n", ())
+    assert source_patch.apply(old, tmp_path).text is None
 
 
 def test_a_new_file_must_be_new_and_a_removed_one_removed_whole(tmp_path: Path) -> None:
