@@ -22,7 +22,7 @@ test: ## everything below, in order of cost
 lint: ## ruff, mypy, yamllint, shellcheck, ansible-lint (production), C style
 	@scripts/lint
 
-sanity: ## ansible-test sanity on the collection as it is built
+sanity: ## ansible-test sanity on the collection as it is built (CORE=newest)
 	@scripts/sanity
 
 unit: ## unit tests; no kernel is booted
@@ -67,6 +67,10 @@ corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 
 
 fuzz: ## damaged object files for the diff engine (TIME=60 seconds)
 	@TIME='$(TIME)' scripts/fuzz
+
+.PHONY: changelog
+changelog: ## the changelog's entry of this version, made anew out of the fragments
+	@scripts/changelog
 
 package: ## the collection as one tarball in .cache/dist, the same bytes each time
 	@scripts/package

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: artifact_fetch
 short_description: Bring an artifact from the builder to the controller
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: lab_golden
 short_description: Boot a virtual machine once and save it while it runs
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Boots one kernel of a lab image, waits until ssh answers, and saves disk and memory.
   - M(kpatch.fleet.lab_vm) wakes up any number of machines from what was saved, in seconds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: lab_image
 short_description: Make the root image of the lab's virtual machines
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a Debian root file system with one or more kernels, by mmdebstrap, and packs it into a disk image.
   - The image is named by what it is made of, kernel versions included. An image that is there is used again.

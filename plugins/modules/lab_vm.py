@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: lab_vm
 short_description: Run or remove one virtual machine of a lab
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Wakes up a machine from one that M(kpatch.fleet.lab_golden) saved, gives it its name, and loads modules in it.
   - A machine that runs and is what is asked for is left alone. One that died, or that is asked for differently now,

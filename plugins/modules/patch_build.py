@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: patch_build
 short_description: Build a patch module for one kernel
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:

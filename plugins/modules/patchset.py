@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: patchset
 short_description: Bring the core module and several live patches to the wanted state at once
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: report
 short_description: Write and print what a rollout has come to
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,11 @@ def test_text_for_people(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("changed  function  first: ")
     assert said[-1] == "differ: functions to replace: 1; to bring along: 2"
+
+
+def test_command_of_a_checkout(pair: Pair) -> None:
+    script = Path(__file__).resolve().parents[3] / "scripts/objdiff"
+    files = [str(pair.compile("original", BEFORE)), str(pair.compile("patched", AFTER))]
+    done = subprocess.run([str(script), *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1].startswith("differ: ")

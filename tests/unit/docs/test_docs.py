@@ -64,6 +64,46 @@ def test_commands_name_what_is_there(page: str, command: str) -> None:
         assert variable in read, variable
 
 
+# What else is typed, and the file that runs it with the same words: each as a regular expression and its evidence.
+ELSEWHERE = {
+    r"apt-get update && apt-get install -y make git": (".ci/run", "install --no-install-recommends make"),
+    r"ansible-galaxy collection build": ("scripts/package", "ansible-galaxy collection build"),
+    r"ansible-galaxy collection install kpatch-fleet-1\.0\.0\.tar\.gz": (
+        "scripts/package-check",
+        "ansible-galaxy collection install",
+    ),
+    r"ansible-galaxy collection build && ansible-galaxy collection install \S+": (
+        "scripts/lib.sh",
+        "ansible-galaxy collection install",
+    ),
+    r"pip install -r requirements\.txt": ("scripts/lib.sh", "virtual_environment requirements.txt"),
+    r"ssh-keygen -t ed25519 -f \S+": ("tests/unit/build/test_signature.py", "ed25519"),
+    r"openssl req -new -x509 .*": ("tests/unit/build/test_module_signature.py", "openssl"),
+    r"scripts/objdiff \S+ \S+": ("tests/unit/build/test_objdiff.py", "scripts/objdiff"),
+    r"python3 -m ansible_collections\.kpatch\.fleet\S+\.objdiff \S+ \S+": (
+        "scripts/objdiff",
+        "ansible_collections.kpatch.fleet.plugins.module_utils.build.objdiff",
+    ),
+}
+TYPED = [
+    (name, line)
+    for name, text in TEXTS.items()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    if not language and block.isascii() and not block.startswith("<")
+    for line in block.splitlines()
+    if not line.startswith(("ansible-playbook ", "make ", " "))
+]
+
+
+@pytest.mark.parametrize(("page", "command"), TYPED, ids=[f"{page}: {command}" for page, command in TYPED])
+def test_every_other_command_is_run_somewhere(page: str, command: str) -> None:
+    """A command that nobody runs is a command that does not work any more."""
+    found = [run for pattern, run in ELSEWHERE.items() if re.fullmatch(pattern, command.partition("   ")[0].strip())]
+    assert found, page
+    path, words = found[0]
+    assert words in (ROOT / path).read_text(), path
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_a_runbook(state: str) -> None:
     assert f"\n### {state}\n" in TEXTS["docs/runbooks.md"]
