@@ -16,7 +16,9 @@ description:
   - Does what M(kpatch.fleet.core) and then M(kpatch.fleet.patch) for each patch would do, in one round trip.
   - All artifacts are checked on the controller before the first of them is shipped, and all that the host needs are on
     it before the first is loaded.
-  - Stops at the first part that fails, which is left as it was. The parts before it stay as they were brought.
+  - Stops at the first part that fails, which is left as it was. The parts before it stay as they were brought, unless
+    another build of the set was running. That one is then put back as a whole.
+  - A core module is replaced by another one together with the patches that use it, if O(names) has them all.
 options:
   names:
     description:

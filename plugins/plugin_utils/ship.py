@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils import signature
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, preflight, upgrade
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
@@ -67,15 +67,17 @@ class ShipAction(ActionBase):  # type: ignore[misc]
 
     def _act_on_difference(self, arguments: dict[str, Any], parts: list[Part], host: Host) -> Result:
         """Everything that can be known before is known before the first byte is shipped."""
-        foreseen, todo = host, []
-        for number, part in enumerate(parts):
-            try:
-                parts[number], steps = _prepare(part, parts, foreseen, arguments["store"])
-                foreseen = decide.reached(foreseen, parts[number])
-            except HostError as error:
-                now = decide.summary(host, part.module, None)
-                return host_results.whole(self.kind, parts, [host_results.failure(error, now, now)], host, host, host)
-            todo.append(steps)
+        part, foreseen, todo = parts[0], host, []
+        try:
+            for number, part in enumerate(parts):
+                parts[number] = _with_artifact(part, host, arguments["store"])
+            parts = upgrade.with_way(parts, host)
+            for part in parts:
+                todo.append(_steps(part, parts, foreseen))
+                foreseen = decide.reached(foreseen, part)
+        except HostError as error:
+            now = decide.summary(host, part.module, None)
+            return host_results.whole(self.kind, parts, [host_results.failure(error, now, now)], host, host, host)
         if not any(todo):
             return self._unchanged(parts, host)
         needed = [part for part, steps in zip(parts, todo) if "load" in steps]
@@ -122,20 +124,26 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         )
 
 
-def _prepare(part: Part, parts: list[Part], host: Host, store: str) -> tuple[Part, list[str]]:
-    """*part* with its artifact, and what there is to do for it on *host*, as the parts before will have left it."""
+def _with_artifact(part: Part, host: Host, store: str) -> Part:
+    """*part* with its artifact for the kernel of *host*, if its state needs one."""
     if not part.needs_artifact:
-        return part, _steps_off(part, host)
+        return part
     manifest, path = find_artifact(Path(store), host["kernel"]["release"], part.name)
-    image = read_checked(path, manifest)
-    found = replace(part, manifest=manifest, src=path, signature=_checked_signature(Path(store), manifest, path))
-    steps = decide.steps(host, found)
+    read_checked(path, manifest)
+    return replace(part, manifest=manifest, src=path, signature=_checked_signature(Path(store), manifest, path))
+
+
+def _steps(part: Part, parts: list[Part], host: Host) -> list[str]:
+    """What there is to do for *part* on *host*, as the parts before will have left it."""
+    if part.manifest is None or part.src is None:
+        return _steps_off(part, host)
+    steps = decide.steps(host, part)
     if "load" in steps:
-        preflight.check_host(host, manifest, image)
+        preflight.check_host(host, part.manifest, read_checked(part.src, part.manifest))
         # A patch alone may come with a look from before the core module was loaded; the host itself checks that.
-        if parts[0].name == manifests.CORE_NAME:
-            preflight.check_core(host, manifest)
-    return found, steps
+        if any(one.name == manifests.CORE_NAME for one in parts):
+            preflight.check_core(host, part.manifest)
+    return steps
 
 
 def _checked_signature(store: Path, manifest: dict[str, Any], path: Path) -> str | None:

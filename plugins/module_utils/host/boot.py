@@ -14,16 +14,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_text, subdirectories
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader, Loader
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.upgrade import staged_part
 
 SWITCH = "kpatch.fleet=off"
 MOST_ATTEMPTS = 3
@@ -70,14 +68,7 @@ def main() -> int:
 
 def _load(root: Path, loader: Loader, staging: Staging, modules: list[str]) -> None:
     for module in modules:
-        manifest = staging.manifest(module)
-        path, signature = staging.directory / manifest["file"], staging.signature(module)
-        part = Part(manifest["name"], _wanted(manifest), manifest, path, signature)
-        Transition(root, loader, read_host(root), part, _TIMEOUT).reach()
-
-
-def _wanted(manifest: dict[str, Any]) -> str:
-    return "loaded" if manifest["name"] == manifests.CORE_NAME else "enabled"
+        Transition(root, loader, read_host(root), staged_part(staging, module), _TIMEOUT).reach()
 
 
 def _nothing(staging: Staging, release: str) -> str:

@@ -61,6 +61,8 @@ def steps(host: Host, part: Part) -> list[str]:
     """What to do, in order; nothing if the wanted state is there. HostError if it must not be done."""
     if part.wanted == "absent":
         return _to_absent(host, part.module)
+    if part.wanted == "unloaded":
+        return _to_unloaded(host, part.module)
     if part.wanted == "disabled":
         return _to_disabled(find(host, part.module))
     return _to_running(host, part.module, wanted_manifest(part))
@@ -87,7 +89,7 @@ def changes(todo: list[str]) -> bool:
 
 def _then(found: dict[str, Any] | None, part: Part) -> dict[str, Any] | None:
     """The module as the host will show it."""
-    if part.wanted == "absent":
+    if part.wanted in ("absent", "unloaded"):
         return None
     if part.wanted == "disabled":
         return found and {**found, "enabled": False, "transition": False}
@@ -135,15 +137,19 @@ def _to_disabled(found: dict[str, Any] | None) -> list[str]:
 
 
 def _to_absent(host: Host, module: str) -> list[str]:
-    found = find(host, module)
-    todo = []
-    if found is not None:
-        _refuse_core_in_use(host, module)
-        todo = ["disable", "unload"] if found.get("enabled") else ["unload"]
+    todo = _to_unloaded(host, module)
     # Where only root could tell whether something is staged, root's run finds out.
     if host["staged"] is None or module in host["staged"]:
         todo.append("unstage")
     return todo
+
+
+def _to_unloaded(host: Host, module: str) -> list[str]:
+    found = find(host, module)
+    if found is None:
+        return []
+    _refuse_core_in_use(host, module)
+    return ["disable", "unload"] if found.get("enabled") else ["unload"]
 
 
 def _refuse_core_in_use(host: Host, module: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import order
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import order, upgrade
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
@@ -33,6 +33,10 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
         parts = host_parts.with_artifacts(host_parts.asked_for(kind, params), params["artifacts"])
         loader = KernelLoader()
         before = read_host(root)
+        parts = upgrade.with_way(parts, before)
+        whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"])
+        if not check_mode:
+            whole.begin()
     except HostError as error:
         return host_results.failure(error, None, None)
     results: list[Result] = []
@@ -45,10 +49,24 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
         host = transition.host
         if results[-1].get("failed"):
             break
+    if not check_mode:
+        host = _end(whole, results, host)
     if not check_mode and any(result["changed"] for result in results):
         Staging(root, host["kernel"]["release"]).forget_boots()
     done = host_results.whole(kind, parts, results, before, host, before if check_mode else host)
     return {**done, "warnings": warnings}
+
+
+def _end(whole: upgrade.Upgrade, results: list[Result], host: dict[str, Any]) -> dict[str, Any]:
+    """The host after the set came on whole, or after the one before was put back, which the last result then tells."""
+    if not results[-1].get("failed"):
+        whole.end()
+        return host
+    told = whole.put_back()
+    if not told:
+        return host
+    results[-1]["msg"] += told
+    return read_host(whole.root)
 
 
 def finish(module: Any, result: Result) -> None:

@@ -26,7 +26,8 @@ ARTIFACT_STATES = ("loaded", "enabled")
 
 @dataclass(frozen=True)
 class Part:
-    """One module of ours: *wanted* is one of 'loaded' (the core module), 'enabled', 'disabled' (patches), 'absent'.
+    """One module of ours: *wanted* is one of 'loaded' (the core module), 'enabled', 'disabled' (patches), 'absent',
+    and on the way to another core module 'unloaded', which leaves the staged file where it is.
 
     *manifest* is its artifact's where one is wanted, *src* the .ko, on the machine where the part is looked at.
     """

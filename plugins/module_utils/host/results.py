@@ -59,7 +59,7 @@ def _others(parts: list[Part], failed: Result, tried: set[str], now: Host) -> st
     told = [
         f"{part.module} is {decide.summary(now, part.module, part.manifest)['state']}"
         + ("" if part.module in tried else " (not tried)")
-        for part in parts
+        for part in {part.module: part for part in parts}.values()
         if part.module != failed.get("before", {}).get("module")
     ]
     return f" Of the others, {', '.join(told)}." if told else ""

@@ -36,7 +36,6 @@ class Staging:
 
     def __init__(self, root: Path, release: str) -> None:
         self.root = root
-        self.root = root
         self.base = root / _BASE
         self.directory = self.base / release
         # How many boots did not live through the loading of what is staged; see boot.py.
@@ -148,6 +147,36 @@ class Staging:
         """Remove the staged artifact and what an interrupted run left of it, and the directory if it is empty then."""
         self._remove([self._path(module, suffix) for suffix in (".json", ".sig", ".ko")])
         self.discard(module)
+
+    def keep(self, modules: list[str]) -> None:
+        """Keep the published files of *modules*, and what is to be on, under a third name each."""
+        try:
+            for path, kept in self._kept(modules):
+                kept.unlink(missing_ok=True)
+                if path.exists():
+                    os.link(path, kept)
+        except OSError as error:
+            raise from_oserror("keep the staged artifacts", error) from error
+
+    def restore_kept(self, modules: list[str]) -> None:
+        """Make the published files of *modules* those that were kept; those that there were not are removed."""
+        try:
+            for path, kept in self._kept(modules):
+                if kept.exists():
+                    kept.replace(path)
+                    kept.unlink(missing_ok=True)  # rename(2) does nothing if both names are of one file
+                else:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise from_oserror("put the staged artifacts back", error) from error
+
+    def forget_kept(self, modules: list[str]) -> None:
+        """Remove what was kept."""
+        self._remove([kept for _path, kept in self._kept(modules)])
+
+    def _kept(self, modules: list[str]) -> list[tuple[Path, Path]]:
+        paths = [self._path(module, suffix) for module in modules for suffix in (".json", ".sig", ".ko")]
+        return [(path, path.with_name(f".{path.name}.old")) for path in (*paths, self.directory / _ENABLED)]
 
     @contextmanager
     def new_artifact(self, manifest: dict[str, Any]) -> Iterator[int]:

@@ -71,7 +71,8 @@ class Transition:
                 self._preflight()
                 preflight.check_core(self.host, self._wanted_manifest())
             self._act(steps)
-            self.staging.keep_enabled(self.module, self.part.needs_artifact)
+            if self.part.wanted != "unloaded":  # it comes back at once, and at a boot in between, too
+                self.staging.keep_enabled(self.module, self.part.needs_artifact)
         return decide.changes(steps), self.look()
 
     def look(self) -> dict[str, Any]:

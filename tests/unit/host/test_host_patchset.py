@@ -132,3 +132,79 @@ def test_the_core_module_does_not_go_while_others_need_it(patches: Set) -> None:
     for check_mode in (True, False):
         assert patches.run("absent", names=["a"], check_mode=check_mode)["reason"] == "core-in-use"
     assert patches.on() == ["kpatch", "kpatch_b"]
+
+
+def builds(patches: Set) -> dict[str, str]:
+    found = read_host(patches.host.root)
+    return {one["module"]: one["srcversion"] for one in [found["core"], *found["patches"]] if one}
+
+
+def upgrade(patches: Set, **params: Any) -> dict[str, Any]:
+    """From one whole set to another: the core module and both patches are other builds."""
+    patches.builds = {"kpatch": "core2", "a": "3", "b": "4"}
+    return patches.run(**params)
+
+
+def test_a_new_core_module_comes_with_its_patches_at_once(patches: Set) -> None:
+    patches.run()
+    foreseen = upgrade(patches, check_mode=True)
+    assert patches.host.calls == []
+    done = upgrade(patches)
+    assert not done.get("failed")
+    assert builds(patches) == {"kpatch": "SRCcore2", "kpatch_a": "SRC3", "kpatch_b": "SRC4"}
+    assert [call for call in patches.host.calls if not call.startswith("write")] == [
+        "unload kpatch_a",
+        "unload kpatch_b",
+        "unload kpatch",
+        "load kpatch SRCcore2",
+        "load kpatch_b SRC4",
+        "load kpatch_a SRC3",
+    ]
+    assert (foreseen["msg"], foreseen["after"]) == (done["msg"], done["after"])
+    assert not upgrade(patches)["changed"]
+    assert not list(patches.host.root.rglob("*.old"))
+
+
+@pytest.mark.parametrize("refused", ["SRCcore2", "SRC4", "SRC3"])
+def test_a_new_set_that_does_not_come_on_whole_leaves_the_one_before(patches: Set, refused: str) -> None:
+    patches.run()
+    tree = patches.host.tree()
+    patches.host.refuse["load", refused] = [errno.EINVAL]
+    done = upgrade(patches)
+    assert done["failed"]
+    assert "The set that ran before is on again." in done["msg"]
+    assert patches.host.tree() == tree
+
+
+def test_a_patch_that_does_not_go_keeps_the_core_module(patches: Set) -> None:
+    patches.run()
+    tree = patches.host.tree()
+    patches.host.refuse["write", "kpatch_b"] = [errno.EBUSY]
+    done = upgrade(patches)
+    assert (done["reason"], patches.host.tree()) == ("busy", tree)
+
+
+def test_a_patch_fails_after_another_was_replaced(patches: Set) -> None:
+    patches.run()
+    tree = patches.host.tree()
+    patches.builds.update(a="3", b="4")
+    patches.host.refuse["load", "SRC3"] = [errno.EINVAL]
+    assert patches.run()["failed"]
+    assert patches.host.tree() == tree
+
+
+def test_a_set_that_can_not_be_put_back_says_what_is_on(patches: Set) -> None:
+    patches.run()
+    patches.host.refuse["load", "SRC3"] = [errno.EINVAL]
+    patches.host.refuse["load", "SRC1"] = [errno.EINVAL]
+    done = upgrade(patches)
+    assert "the set that ran before could not be put back whole" in done["msg"]
+    assert "Of the others, kpatch_b is enabled, kpatch is loaded." in done["msg"]
+    assert patches.on() == ["kpatch", "kpatch_b"]
+
+
+def test_a_core_module_that_others_use_is_not_replaced(patches: Set) -> None:
+    patches.run()
+    tree = patches.host.tree()
+    assert upgrade(patches, names=["a"])["reason"] == "core-in-use"
+    assert patches.host.tree() == tree
