@@ -58,6 +58,16 @@ def test_every_option_is_one_of_the_modules(modules: dict[str, Any]) -> None:
             assert not choices or value in choices, f"{name}: {key}"
 
 
+def test_inventory_example_is_what_the_plugin_takes() -> None:
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": os.environ["AWX_COLLECTIONS"]}
+    argv = ["ansible-doc", "--json", "--type", "inventory", "awx.awx.controller"]
+    told = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    options = json.loads(told.stdout)["awx.awx.controller"]["doc"]["options"]
+    example = yaml.safe_load((ROOT / "playbooks/files/inventory/awx.controller.yml").read_text())
+    assert example.keys() - {"plugin"} <= options.keys()
+    assert example["inventory_id"] == f"{MADE['awx_inventory']}++{MADE['awx_organization']}"
+
+
 def test_every_node_has_the_form_of_the_modules(modules: dict[str, Any]) -> None:
     form = modules["awx.awx.workflow_job_template"]["workflow_nodes"]["suboptions"]
     for node in NODES.values():

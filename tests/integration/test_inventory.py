@@ -32,3 +32,14 @@ def test_hosts_are_grouped_by_kernel_backend_and_state(fleet: Fleet, monkeypatch
     assert groups["kernel_6_1_0_1_cloud_amd64"]["hosts"] == ["h1", "h4", "h5"]
     assert groups["kernel_6_12_1_cloud_amd64"]["hosts"] == ["h2"]
     assert groups["kpatch_backend_none"]["hosts"] == groups["kpatch_state_bare"]["hosts"] == ["h1", "h2", "h4", "h5"]
+
+
+def test_static_example_has_the_groups_that_the_playbooks_know() -> None:
+    static = ROOT / "playbooks/files/inventory/static.yml"
+    told = subprocess.run(
+        ["ansible-inventory", "-i", str(static), "--list"], capture_output=True, text=True, check=True
+    )
+    groups = json.loads(told.stdout)
+    assert groups["kpatch_builder"]["hosts"] == ["build1"]
+    assert groups["kpatch_canary"]["hosts"] == ["web1"]
+    assert set(groups["fleet"]["hosts"]) >= set(groups["kpatch_canary"]["hosts"])
