@@ -180,6 +180,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._live = _live(str(self.get_option("live")))
         if self._live:
             console = self._live.console
+            # Ansible wants a locale of UTF-8; PYTHONIOENCODING says if the terminal has less.
             plain = not str(console.encoding).lower().startswith("utf")
             lines = self._progress.lines(console.width, min(_HEIGHT, console.height - 2), plain)
             self._live.update(Group(*(Text(text, style=_STYLES[meant]) for text, meant in lines)), refresh=True)

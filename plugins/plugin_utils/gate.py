@@ -48,7 +48,7 @@ def lines(decision: Decision, where: str, hosts: list[str]) -> list[str]:
     """What the terminal shows."""
     if decision.reasons:
         return [f"STOPPED before {where}; its hosts are not touched:", *(f"  {reason}" for reason in decision.reasons)]
-    return [f"{where}: {', '.join(hosts[:10])}{' …' if len(hosts) > 10 else ''}"]
+    return [f"{where}: {', '.join(hosts[:10])}{' ...' if len(hosts) > 10 else ''}"]
 
 
 def _is_batch(batch: list[str], ledger: Ledger, hosts: list[str]) -> bool:

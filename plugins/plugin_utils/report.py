@@ -75,7 +75,7 @@ def console(report: dict[str, Any], width: int = 120) -> list[str]:
     shown = hosts if len(hosts) <= _SHORT else [host for host in hosts if host["state"] not in well][:_SHORT]
     lines = [title(report), "", *_table(shown, width)]
     if len(shown) < len(hosts):
-        lines.append(f"… and {len(hosts) - len(shown)} more hosts: see the report")
+        lines.append(f"... and {len(hosts) - len(shown)} more hosts: see the report")
     return [*lines, "", counts(report), *(f"next: {step}" for step in report["next"])]
 
 
@@ -103,7 +103,7 @@ def _next(hosts: list[dict[str, Any]]) -> list[str]:
     for state, mend in _NEXT.items():
         names = [host["host"] for host in hosts if host["state"] == state]
         if names:
-            steps.append(f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}: " + mend.format(host=names[0]))
+            steps.append(f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}: " + mend.format(host=names[0]))
     return steps
 
 

@@ -128,9 +128,9 @@ PLAY = """
 """
 
 
-def run(tmp_path: Path, terminal: bool, **environment: str) -> str:
+def run(tmp_path: Path, terminal: bool, play: str = PLAY, **environment: str) -> str:
     """What ansible-playbook prints with the callback."""
-    (tmp_path / "play.yml").write_text(PLAY)
+    (tmp_path / "play.yml").write_text(play)
     argv = [sys.executable, "-m", "ansible", "playbook", "-i", "a,b,", "-c", "local", "play.yml"]
     settings = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "kpatch.fleet.progress", "COLUMNS": "60", **environment}
     if not terminal:
@@ -164,3 +164,28 @@ def test_on_a_terminal_it_ends_with_the_same_words(tmp_path: Path) -> None:
     assert "not as wanted: b" in output
     assert "Traceback" not in output
     assert json.dumps("noise") not in output
+
+
+ROLLOUT = """
+- hosts: all
+  gather_facts: false
+  strategy: linear
+  tasks:
+    - ansible.builtin.set_fact: {looks: "{{ {'away': {'unreachable': true, 'msg': 'no route'}} }}"}
+    - kpatch.fleet.plan:
+        looks: "{{ looks }}"
+        patches: [{name: one}]
+        store: ./store
+        home: ./home
+      register: plan
+    - kpatch.fleet.gate: {rollout: "{{ plan.rollout }}", hosts: []}
+      failed_when: false
+    - ansible.builtin.command: sleep 0.1
+"""
+
+
+@pytest.mark.parametrize(("encoding", "plain"), [("ascii", True), ("utf-8", False)])
+def test_picture_is_drawn_in_what_the_terminal_can_show(tmp_path: Path, encoding: str, plain: bool) -> None:
+    output = run(tmp_path, terminal=True, play=ROLLOUT, TERM="xterm", PYTHONIOENCODING=encoding)
+    assert "batch 0 of 0" in output
+    assert output.isascii() is plain
