@@ -12,7 +12,10 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as poli
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
-_UNKNOWN = {"state": "unknown", "reason": "it was begun, and no outcome was written: the controller was ended"}
+_UNKNOWN = {
+    "state": "unknown",
+    "reason": "it was begun, and no outcome is written: it is still under way, or the controller was ended",
+}
 
 
 @dataclass(frozen=True)
