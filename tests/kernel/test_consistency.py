@@ -243,6 +243,20 @@ def test_a_module_that_loads_during_a_transition(host: Host, model: str) -> None
     host.unload("kpt_target")
 
 
+def test_who_asks_for_the_way_back_is_not_waited_for(patient: Host) -> None:
+    """It is born in the new universe, and waits in a function that the patch replaces."""
+    patient.run(f"echo 60000 > {CORE}/deadline_ms")
+    patient.sleep_in_target(deeply=True)
+    begin(patient, "patched_set thread", "kpt_store")
+    blockers(patient, "kpt_store")
+    done = patient.script(f"echo 0 > {CORE}/patches/kpt_store/enabled")
+    assert done.returncode != 0
+    assert "in progress" in done.stderr
+    patient.run(_until("! kill -0 $(cat /run/kpt/loader) 2> /dev/null"))
+    assert "the opposite was asked for meanwhile" in patient.run("dmesg | grep kpatch:")
+    assert patient.run(f"ls {CORE}/patches") == ""
+
+
 def test_one_transition_at_a_time(patient: Host) -> None:
     patient.run(f"echo 60000 > {CORE}/deadline_ms")
     patient.load("kpt_first")

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 from host import CORE, Host
+from models import MODELS, Model
 
 _AT = "/sys/module/kpatch/parameters/fault_at"
+_STAYS = "/sys/module/kpatch/parameters/fault_stays"
+_MISS = "/sys/module/kpatch/parameters/miss_calls"
 _MOST = 200
 
 # One attempt after the other, each with a later fault, until none is met; what must be so after each that failed.
@@ -42,7 +45,7 @@ def faulty(machine: Host) -> Iterator[Host]:
     machine.load("kpatch_faults")
     machine.run("mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing")
     yield machine
-    machine.run(f"echo 0 > {_AT}")
+    machine.run(f"echo 0 > {_AT}; echo 0 > {_STAYS}; echo > /proc/kpt_sleep 2> /dev/null; :")
     machine.clean()
     assert machine.complaints() == ""
 
@@ -90,3 +93,82 @@ def test_a_module_that_loads_later(faulty: Host) -> None:
     points = _loop(faulty, "insmod ./kpt_target.ko", "rmmod kpt_target", f"{away} && {stays} && {no_sites}")
     assert points > 8
     assert faulty.target()["in_init"] == 163
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_each_model(faulty: Host, model: Model) -> None:
+    faulty.load("kpt_target")
+    # Sleepers are woken after half of it.
+    faulty.run(f"echo 4000 > {CORE}/deadline_ms")
+    off = f"echo 0 > {CORE}/patches/kpt_sleep/enabled && rmmod kpt_sleep"
+    gone = f'! grep -q ^kpt_sleep /proc/modules && [ -z "$(ls {CORE}/patches)" ]'
+    points = _loop(
+        faulty, f"insmod ./kpt_sleep.ko {' '.join(model.parameters())}", off, f"{gone} && {_ORIGINAL} && {_NO_SITES}"
+    )
+    assert points > 10
+    assert faulty.target()["value"] == 2
+    enabled = f"{CORE}/patches/kpt_sleep/enabled"
+    on = f"[ $(cat {enabled}) = 1 ] && grep -q '^value 2' /proc/kpt_target"
+    assert _loop(faulty, f"echo 0 > {enabled}", f"echo 1 > {enabled}", on) >= 1
+    assert faulty.target()["value"] == 1
+
+
+def _sleeps(host: Host) -> int:
+    return host.sleep_in_target(deeply=True)
+
+
+def _begin(host: Host, model: str) -> None:
+    """Load the patch in the background; a sleeper that was there before keeps it from being enabled."""
+    parameters = " ".join(next(known for known in MODELS if str(known) == model).parameters())
+    file = f"{CORE}/patches/kpt_sleep/blocking"
+    host.run(
+        f"insmod /run/kpt/kpt_sleep.ko {parameters} > /run/kpt/loading 2>&1 < /dev/null &\n"
+        f"echo $! > /run/kpt/loader\n"
+        f'for attempt in $(seq 300); do [ -z "$(cat {file} 2> /dev/null)" ] || exit 0; sleep 0.1; done; exit 1'
+    )
+
+
+_LOADED = "for attempt in $(seq 300); do kill -0 $(cat /run/kpt/loader) 2> /dev/null || exit 0; sleep 0.1; done; exit 1"
+
+
+def test_a_missed_call_begins_the_count_anew(faulty: Host) -> None:
+    """If not, one missed call refuses the switch; if a return counts that is not of this count, it never comes."""
+    faulty.load("kpt_target")
+    _sleeps(faulty)
+    _begin(faulty, "patched_set kernel counting")
+    # Counted in, and woken once counting has begun anew.
+    _sleeps(faulty)
+    faulty.run(f"echo 3 > {_MISS}; for call in $(seq 20); do cat /proc/kpt_target > /dev/null; done; sleep 1")
+    assert faulty.read(_MISS) == "0"
+    assert faulty.read("patches/kpt_sleep/transition") == "1"
+    faulty.run("echo > /proc/kpt_sleep")
+    faulty.run(_LOADED)
+    assert faulty.target()["value"] == 2, faulty.refusal()
+
+
+def test_calls_that_are_always_missed_keep_everything_old(faulty: Host) -> None:
+    faulty.load("kpt_target")
+    faulty.run(f"echo 3000 > {CORE}/deadline_ms; echo 1000000 > {_MISS}")
+    faulty.run("(while :; do cat /proc/kpt_target; done) > /dev/null 2>&1 < /dev/null & echo $! > /run/kpt/caller")
+    counting = next(known for known in MODELS if known.counting)
+    try:
+        why = faulty.refused("kpt_sleep", *counting.parameters())
+    finally:
+        faulty.run(f"kill $(cat /run/kpt/caller); echo 0 > {_MISS}")
+    assert "kpt_sleep can't be enabled" in why
+    assert faulty.target()["value"] == 1
+
+
+def test_a_way_back_that_lacks_memory_holds_nobody_up(faulty: Host) -> None:
+    faulty.load("kpt_target")
+    pid = _sleeps(faulty)
+    _begin(faulty, "patched_set thread")
+    faulty.run(f"echo 1 > {_STAYS}; echo 1 > {_AT}; kill -9 $(cat /run/kpt/loader); sleep 1")
+    assert faulty.read("patches/kpt_sleep/transition") == "1"
+    # The mutex is free meanwhile: modules come, and sysfs answers.
+    faulty.load("kpt_judge")
+    assert faulty.read("patches/kpt_sleep/enabled") == "0"
+    faulty.run(f"sleep 1; echo 0 > {_AT}; echo 0 > {_STAYS}")
+    faulty.run(_LOADED)
+    assert faulty.target()["value"] == 1
+    assert faulty.run(f"ls -d /proc/{pid}")

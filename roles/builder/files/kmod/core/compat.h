@@ -74,6 +74,13 @@ static inline bool kpatch_walk_would_warn(struct task_struct *task)
 #define kpatch_timer_delete_sync(timer) del_timer_sync(timer)
 #endif
 
+/* A file's directory; a test module asks for one that is open, so that it stays. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+#define kpatch_kernfs_parent(node) rcu_dereference_protected((node)->__parent, true)
+#else
+#define kpatch_kernfs_parent(node) ((node)->parent)
+#endif
+
 /* The name of it before 5.17; test modules need it. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 17, 0)
 #define pde_data(inode) PDE_DATA(inode)

@@ -18,6 +18,7 @@ int kpatch_set_enabled(struct live_patch *lpatch, bool enable);
 /* request.c */
 int kpatch_request(struct live_patch *lpatch, bool enable);
 bool kpatch_waits(const struct task_struct *task);
+void kpatch_let_go(const struct task_struct *task);
 int kpatch_requests_init(void);
 void kpatch_requests_exit(void);
 

@@ -3,9 +3,12 @@
 #ifndef _KPATCH_FAULTS_H
 #define _KPATCH_FAULTS_H
 
+#include <linux/types.h>
+
 #ifdef KPATCH_FAULTS
 
 int kpatch_fault_at(const char *function, int line);
+bool kpatch_misses_call(void);
 
 /* 0, or -ENOMEM where the test wants it. */
 #define kpatch_fault() kpatch_fault_at(__func__, __LINE__)
@@ -15,6 +18,11 @@ int kpatch_fault_at(const char *function, int line);
 static inline int kpatch_fault(void)
 {
 	return 0;
+}
+
+static inline bool kpatch_misses_call(void)
+{
+	return false;
 }
 
 #endif

@@ -148,6 +148,9 @@ static int visit(struct kpatch_member *member, void *data)
 		return 0;
 	kpatch_name_task(&transition->check, member->task);
 	kpatch_note(transition, verdict);
+	/* Forward the deadline sees to it. */
+	if (verdict == KPATCH_INSIDE && transition->target == KPATCH_OLD)
+		kpatch_let_go(member->task);
 	ask(transition, member, verdict);
 	return 0;
 }

@@ -29,7 +29,7 @@ struct kpatch_site {
 static LIST_HEAD(sites);
 
 /* The newest replacement in force, in the universe that this call is in. */
-static noinline notrace struct live_func *choose(struct kpatch_site *site, KPATCH_REGS *regs)
+static noinline notrace struct live_func *choose(struct kpatch_site *site)
 {
 	enum kpatch_universe universe = KPATCH_OLD;
 	struct live_func *func;
@@ -45,7 +45,7 @@ static noinline notrace struct live_func *choose(struct kpatch_site *site, KPATC
 			return func;
 		/* Once for the call: counting it has consequences. */
 		if (!known)
-			universe = kpatch_universe_of_call(func, regs);
+			universe = kpatch_universe_of_call(func);
 		known = true;
 		if (universe == (role == LIVE_COMES ? KPATCH_NEW : KPATCH_OLD))
 			return func;
@@ -64,7 +64,7 @@ static void notrace handler(unsigned long ip, unsigned long parent_ip,
 	/* Pairs with list_add_rcu() in kpatch_redirect(). */
 	func = list_first_or_null_rcu(&site->stack, struct live_func, on_site);
 	if (func && unlikely(READ_ONCE(func->lpatch->role) != LIVE_STAYS))
-		func = choose(site, regs);
+		func = choose(site);
 	if (func)
 		kpatch_continue_at(regs, (unsigned long)func->func->new_func);
 	preempt_enable_notrace();

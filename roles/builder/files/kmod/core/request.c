@@ -4,7 +4,7 @@
  *
  * A worker does it, so that the writer can be let go when it is killed: the
  * transition is turned back then, and if that does not end soon it goes on by
- * itself.
+ * itself. The same if the writer's own stack keeps it from ending.
  *
  * Locking: waiting_lock guards the list of those who wait. Writer and worker
  * share a request, and the last one frees it.
@@ -50,7 +50,8 @@ static void work_on_request(struct work_struct *work)
 
 	struct live_patch *lpatch = request->lpatch;
 
-	request->err = kpatch_try_set_enabled(lpatch, request->enable, request->writer);
+	WRITE_ONCE(request->err,
+		   kpatch_try_set_enabled(lpatch, request->enable, request->writer));
 	complete(&request->done);
 	put_request(request);
 	/* The patch may be freed from here on. */
@@ -68,6 +69,7 @@ static struct request *create_request(struct live_patch *lpatch, bool enable)
 	request->lpatch = lpatch;
 	kobject_get(&lpatch->kobj);
 	request->enable = enable;
+	request->err = -EINPROGRESS;
 	request->writer = get_task_struct(current);
 	init_completion(&request->done);
 	refcount_set(&request->users, 2);
@@ -102,27 +104,40 @@ bool kpatch_waits(const struct task_struct *task)
 	return found;
 }
 
+/* Who waits here for a task to leave a function must not wait for itself. */
+void kpatch_let_go(const struct task_struct *task)
+{
+	struct request *request;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&waiting_lock, flags);
+	list_for_each_entry(request, &waiting, list)
+		if (request->writer == task)
+			complete(&request->done);
+	raw_spin_unlock_irqrestore(&waiting_lock, flags);
+}
+
 /**
  * kpatch_request() - have a registered patch enabled or disabled
  * @lpatch:	the patch
  * @enable:	which
  *
- * Return: as kpatch_try_set_enabled(), or -EINPROGRESS if the caller was killed
- * and the patch is still on its way back.
+ * Return: as kpatch_try_set_enabled(), or -EINPROGRESS if the patch is still on
+ * its way back, and the caller was killed or is in that way.
  */
 int kpatch_request(struct live_patch *lpatch, bool enable)
 {
 	struct request *request = create_request(lpatch, enable);
-	int err = -EINPROGRESS;
+	int err;
 
 	if (!request)
 		return -ENOMEM;
 	begin_waiting(request);
 	queue_work(workers, &request->work);
-	if (!wait_for_completion_killable(&request->done) ||
-	    wait_for_completion_timeout(&request->done, msecs_to_jiffies(GRACE_MS)))
-		err = request->err;
+	if (wait_for_completion_killable(&request->done))
+		wait_for_completion_timeout(&request->done, msecs_to_jiffies(GRACE_MS));
 	end_waiting(request);
+	err = READ_ONCE(request->err);
 	put_request(request);
 	return err;
 }

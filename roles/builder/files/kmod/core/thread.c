@@ -4,8 +4,6 @@
  *
  * Locking: the caller holds kpatch_mutex.
  */
-#include <linux/delay.h>
-
 #include "core.h"
 #include "transition.h"
 
@@ -34,9 +32,13 @@ static int begin(struct kpatch_transition *transition)
 
 static int retreat(struct kpatch_transition *transition)
 {
-	while (kpatch_members_begin(KPATCH_NEW, NULL)) {
+	int err;
+
+	err = kpatch_members_begin(KPATCH_NEW, NULL);
+	if (err) {
+		/* Who has been added is where it was; nobody turns before all are there. */
 		kpatch_members_complete();
-		msleep(100);
+		return err;
 	}
 	kpatch_leave_towards(KPATCH_OLD);
 	switch_everyone(KPATCH_OLD);

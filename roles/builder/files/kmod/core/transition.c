@@ -82,6 +82,7 @@ void kpatch_note(struct kpatch_transition *transition, enum kpatch_verdict verdi
 static void forget_blocking(struct kpatch_transition *transition)
 {
 	transition->remaining = 0;
+	transition->why = NULL;
 	spin_lock(&blocking_lock);
 	nr_blocking = 0;
 	spin_unlock(&blocking_lock);
@@ -158,18 +159,25 @@ static const struct kpatch_model *model_of(const struct kpatch_patch *patch)
 	return &kpatch_by_stopping;
 }
 
+static const char *wanted(const struct kpatch_transition *transition)
+{
+	return transition->enable ? "enabled" : "disabled";
+}
+
 static void report(const struct kpatch_transition *transition, const char *why)
 {
+	kpatch_refuse("%s can't be %s: %s", transition->lpatch->patch->owner->name,
+		      wanted(transition), why);
+}
+
+static void report_blocker(const struct kpatch_transition *transition)
+{
 	const struct kpatch_check *check = &transition->blocker;
-	const char *doing = transition->enable ? "enabled" : "disabled";
 	const char *name = transition->lpatch->patch->owner->name;
+	const char *doing = wanted(transition);
 	unsigned int i;
 
-	if (why)
-		kpatch_refuse("%s can't be %s: %s", name, doing, why);
-	else if (!transition->remaining)
-		kpatch_refuse("%s can't be %s in time", name, doing);
-	else if (transition->verdict == KPATCH_INSIDE)
+	if (transition->verdict == KPATCH_INSIDE)
 		kpatch_refuse("%s can't be %s: task %s:%d is in %s of %s", name, doing,
 			      check->comm, check->pid, check->function, check->object);
 	else if (transition->verdict == KPATCH_UNREADABLE)
@@ -181,8 +189,6 @@ static void report(const struct kpatch_transition *transition, const char *why)
 	else
 		kpatch_refuse("%s can't be %s: task %s:%d does not leave the kernel", name, doing,
 			      check->comm, check->pid);
-	if (why || !transition->remaining)
-		return;
 	for (i = 0; i < check->depth; i++)
 		pr_warn("  %pB\n", (void *)check->stack[i]);
 }
@@ -203,11 +209,13 @@ static int must_retreat(const struct kpatch_transition *transition, unsigned lon
 		report(transition, "who wanted it was killed");
 		return -EINTR;
 	}
-	if (time_after(jiffies, deadline)) {
-		report(transition, NULL);
-		return -EBUSY;
-	}
-	return 0;
+	if (!time_after(jiffies, deadline))
+		return 0;
+	if (transition->remaining)
+		report_blocker(transition);
+	else
+		report(transition, transition->why ?: "there was no time");
+	return -EBUSY;
 }
 
 static void pause(const struct kpatch_transition *transition)
@@ -223,6 +231,22 @@ static int step(struct kpatch_transition *transition)
 	forget_blocking(transition);
 	transition->steps++;
 	return transition->model->step(transition);
+}
+
+/* There is no third way: the new functions are in use. */
+static void go_back(struct kpatch_transition *transition)
+{
+	int err;
+
+	transition->target = KPATCH_OLD;
+	transition->pressing = true;
+	err = transition->model->retreat(transition);
+	while (err && err != -EBUSY) {
+		pause(transition);
+		err = transition->model->retreat(transition);
+	}
+	while (err && step(transition))
+		pause(transition);
 }
 
 /* Returns 0 if everything is in the new universe, or why it is in the old. */
@@ -242,14 +266,10 @@ static int carry_out(struct kpatch_transition *transition)
 		pause(transition);
 		transition->pressing = time_after(jiffies, start + wait / 2);
 	}
-
-	transition->target = KPATCH_OLD;
-	transition->pressing = true;
-	if (transition->model->retreat(transition)) {
-		/* There is no third way: the new functions are in use. */
-		while (step(transition))
-			pause(transition);
-	}
+	/* Unless the reason is known already. */
+	kpatch_refuse("%s can't be %s: the transition can't go on (%d)",
+		      transition->lpatch->patch->owner->name, wanted(transition), err);
+	go_back(transition);
 	return err;
 }
 

@@ -14,6 +14,7 @@
  * @check:	the last question to a stack
  * @blocker:	who is in the way
  * @verdict:	what is wrong with that task
+ * @why:	what is in the way if no task is
  * @target:	the universe that everything is on its way to
  * @pressing:	half of the time is over: sleepers are woken
  * @steps:	how many there were
@@ -26,6 +27,7 @@ struct kpatch_transition {
 	struct kpatch_check check;
 	struct kpatch_check blocker;
 	enum kpatch_verdict verdict;
+	const char *why;
 	enum kpatch_universe target;
 	bool pressing;
 	unsigned int steps;
@@ -37,7 +39,8 @@ struct kpatch_transition {
  * @begin:	ends with the functions on their sites, still without effect
  * @step:	0 once all is in the target universe, -EBUSY if it isn't yet
  * @retreat:	0 once all is in the old universe again, -EBUSY if that takes
- *		further steps
+ *		further steps; after any other error nothing has changed and it
+ *		is called again
  * @end:	once no call asks for its universe any more; may be NULL
  * @patience_ms: how long to try; 0: what sysfs says
  * @pause_ms:	between steps

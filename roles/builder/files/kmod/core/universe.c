@@ -20,7 +20,7 @@
 #include <linux/tracepoint.h>
 
 #include "core.h"
-#include "count.h"
+#include "calls.h"
 #include "universe.h"
 
 #define TABLE_BITS	10
@@ -54,7 +54,7 @@ static notrace struct kpatch_member *find_member(const struct task_struct *task)
 }
 
 /* For redirect.c, with preemption off: the universe that this call is in. */
-notrace enum kpatch_universe kpatch_universe_of_call(struct live_func *func, void *regs)
+notrace enum kpatch_universe kpatch_universe_of_call(struct live_func *func)
 {
 	struct kpatch_member *member;
 
@@ -69,7 +69,7 @@ notrace enum kpatch_universe kpatch_universe_of_call(struct live_func *func, voi
 		break;
 	case KPATCH_BY_COUNT:
 		if (READ_ONCE(func->counted))
-			return kpatch_count_call(regs);
+			return kpatch_universe_of_counted();
 		break;
 	case KPATCH_BY_FLAG:
 		break;

@@ -34,7 +34,7 @@ struct kpatch_member {
 };
 
 void kpatch_rule_by(enum kpatch_rule rule, enum kpatch_universe everyone);
-enum kpatch_universe kpatch_universe_of_call(struct live_func *func, void *regs);
+enum kpatch_universe kpatch_universe_of_call(struct live_func *func);
 
 int kpatch_members_begin(enum kpatch_universe universe, void (*newborn)(struct kpatch_member *));
 int kpatch_members_again(enum kpatch_universe universe);
