@@ -22,13 +22,15 @@ CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.flee
 LAB = os.environ.get("KPATCH_LAB", "kernel-tests")
 CPUS = int(os.environ.get("CPUS", "1"))
 MEMORY = int(os.environ.get("MEMORY", "384"))
+# What to append to the kernels' command lines: preempt=full, say.
+APPEND = os.environ.get("APPEND", "")
 # scripts/debug-kernel says where; SERIES then names it.
 DEBUG = os.environ.get("KPATCH_DEBUG_KERNEL")
 ROLE = Path(__file__).parents[2] / "roles/lab"
 
 
 def _lab(state: str) -> None:
-    hosts = [{"name": _machine(series), "kernel": series} for series in SERIES]
+    hosts = [{"name": _machine(series), "kernel": series, "append": APPEND} for series in SERIES]
     lab = {"lab_name": LAB, "lab_state": state, "lab_hosts": hosts, "lab_kernels": _kernels()}
     variables = {**lab, "lab_cpus": CPUS, "lab_memory": MEMORY, "kpatch_cache": str(CACHE)}
     command = ["ansible-playbook", "-i", "localhost,", "kpatch.fleet.lab", "-e", json.dumps(variables)]
