@@ -45,10 +45,11 @@ class Builder:
         switch: str = "kernel",
         backend: str = "kpatch",
         signer: ModuleSigner | None = None,
+        leave: str = "patched_set",
     ) -> Result:
         """A patch module."""
         sources = {**read_sources(KMOD / "patch"), "kpatch.h": (KMOD / "core/kpatch.h").read_text(encoding="utf-8")}
-        consistency = {"leave": "patched_set", "switch": switch}
+        consistency = {"leave": leave, "switch": switch}
         where = (self.kernel, self.cache, self.store)
         request = patch_module.Request(name, diff, consistency, sources, *where, backend=backend, signer=signer)
         return patch_module.build(request, False, print)

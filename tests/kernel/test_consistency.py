@@ -10,8 +10,10 @@ wakes and holds tasks that it should leave alone; or an operator is not told who
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from builder import Builder
 from host import CORE, Host
 
 LEAVE = {"function": 0, "patched_set": 1, "kernel": 2}
@@ -249,7 +251,7 @@ def test_who_asks_for_the_way_back_is_not_waited_for(patient: Host) -> None:
     patient.sleep_in_target(deeply=True)
     begin(patient, "patched_set thread", "kpt_store")
     blockers(patient, "kpt_store")
-    done = patient.script(f"echo 0 > {CORE}/patches/kpt_store/enabled")
+    done = patient.script(f"echo 0 | tee {CORE}/patches/kpt_store/enabled")
     assert done.returncode != 0
     assert "in progress" in done.stderr
     patient.run(_until("! kill -0 $(cat /run/kpt/loader) 2> /dev/null"))
@@ -295,6 +297,34 @@ def test_newborn_tasks_are_in_the_new_universe(patient: Host, model: str) -> Non
     assert patient.read(f"{SLEEP}/transition") == "1"
     assert patient.set("kpt_sleep", 0), patient.refusal()
     assert patient.target()["value"] == 1
+
+
+def border(builder: Builder, leave: str) -> list[Path]:
+    """A patch of get_signal(), which meets tasks at the border, and which fixes go into."""
+    check = "\tif (unlikely(uprobe_deny_signal()))\n\t\treturn false;\n"
+    diff = builder.diff("kernel/signal.c", check, f"\tif (unlikely(!ksig))\n\t\treturn false;\n{check}")
+    builder.core()
+    result = builder.patch("border", diff, "thread", leave=leave)
+    assert result.path is not None
+    return list(result.path.glob("*.ko"))
+
+
+def test_a_patch_of_the_border_itself(patient: Host, builder: Builder) -> None:
+    """Who is met in a function of the patch has not left it: the stacks decide, sooner or later."""
+    patient.send(border(builder, "patched_set"))
+    patient.load("kpatch_border")
+    # Signals arrive, through the new function.
+    signalled = "sh -c 'trap \"exit 7\" USR1; kill -USR1 $$; sleep 1'; [ $? = 7 ]"
+    patient.run(signalled)
+    assert patient.set("kpatch_border", 0), patient.refusal()
+    patient.unload("kpatch_border")
+    patient.run(signalled)
+
+
+def test_nobody_is_seen_leaving_the_kernel_by_a_border_that_is_patched(patient: Host, builder: Builder) -> None:
+    patient.run(f"echo 3000 > {CORE}/deadline_ms")
+    patient.send(border(builder, "kernel"))
+    assert "does not leave the kernel" in patient.refused("kpatch_border")
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "soon", "86400001"])

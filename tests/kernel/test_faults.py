@@ -146,19 +146,6 @@ def test_a_missed_call_begins_the_count_anew(faulty: Host) -> None:
     assert faulty.target()["value"] == 2, faulty.refusal()
 
 
-def test_calls_that_are_always_missed_keep_everything_old(faulty: Host) -> None:
-    faulty.load("kpt_target")
-    faulty.run(f"echo 3000 > {CORE}/deadline_ms; echo 1000000 > {_MISS}")
-    faulty.run("(while :; do cat /proc/kpt_target; done) > /dev/null 2>&1 < /dev/null & echo $! > /run/kpt/caller")
-    counting = next(known for known in MODELS if known.counting)
-    try:
-        why = faulty.refused("kpt_sleep", *counting.parameters())
-    finally:
-        faulty.run(f"kill $(cat /run/kpt/caller); echo 0 > {_MISS}")
-    assert "kpt_sleep can't be enabled" in why
-    assert faulty.target()["value"] == 1
-
-
 def test_a_way_back_that_lacks_memory_holds_nobody_up(faulty: Host) -> None:
     faulty.load("kpt_target")
     pid = _sleeps(faulty)
