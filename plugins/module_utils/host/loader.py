@@ -82,8 +82,16 @@ def explain_load(module: str, error: OSError, refusal: str, log: list[str]) -> H
     if any("version magic" in line for line in log):
         reason, meaning = "wrong-vermagic", "it was compiled for another kernel; build it for this one"
     name = errno.errorcode.get(code, str(code))
-    words = refusal or next((line for line in log if module in line or _CORE_REFUSAL in line), "")
+    words = refusal or next((line for line in log if _tells_why(line, module)), "")
     if code == errno.EBUSY:
         reason = busy_reason(words)
     said = f"; the kernel says: {words}" if words else ""
     return HostError(reason, f"{module} was not loaded ({name}, {os.strerror(code)}): {meaning}{said}")
+
+
+def _tells_why(line: str, module: str) -> bool:
+    """Whether a line of the kernel's log says why *module* was refused.
+
+    One that doesn't comes before: "kpatch_x: tainting kernel with TAINT_LIVEPATCH".
+    """
+    return (module in line or _CORE_REFUSAL in line) and "tainting kernel" not in line

@@ -33,3 +33,10 @@ def test_reasons(code: int, refusal: str, log: list[str], reason: str, words: st
     error = explain_load("kpatch_a", OSError(code, "x"), refusal, log)
     assert error.reason == reason
     assert words in str(error)
+
+
+def test_that_a_load_taints_the_kernel_is_not_why_it_was_refused() -> None:
+    log = ["kpatch_a: tainting kernel with TAINT_LIVEPATCH", "kpatch_a: Unknown symbol nobody (err -2)"]
+    assert "the kernel says: kpatch_a: Unknown symbol nobody" in str(
+        explain_load("kpatch_a", OSError(errno.ENOENT, "no such file"), "", log)
+    )
