@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import lease, ledger, patchset, policy, resume
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import history, lease, ledger, patchset, policy, resume
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
@@ -28,6 +28,7 @@ class ActionModule(ControllerAction):
         "store": {"type": "path", "required": True},
         "home": {"type": "path", "required": True},
         "id": {"type": "str"},
+        "downgrade": {"type": "bool", "default": False},
         "resume": {"type": "str"},
         "retry": {"type": "str"},
     }
@@ -52,14 +53,24 @@ class ActionModule(ControllerAction):
         domains = _domains(rules["domain"], self._looks, self.variables)
         store = directory(arguments["store"])
         return plans.Order(
-            arguments["state"], arguments["patches"], store, arguments["core"], arguments["batches"], rules, domains
+            arguments["state"],
+            arguments["patches"],
+            store,
+            arguments["core"],
+            arguments["batches"],
+            rules,
+            domains,
+            arguments["downgrade"],
         )
 
     def _make(self, identity: str) -> Result:
         plan = plans.make(identity, self._order, self._looks, self.check)
+        seen = history.check(self._home, plan, self._order.downgrade)
         self._take_lease(identity)
         path = plans.create(self._home, identity, self.check)
         plans.write(path, plan)
+        if not self.check:
+            history.keep(self._home, seen)
         ledger.append(path / plans.LEDGER, "plan", id=identity, batches=len(plan["batches"]))
         self.show(plans.lines(plan))
         return self._result(path, plan, plan["batches"])

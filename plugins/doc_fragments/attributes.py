@@ -87,4 +87,10 @@ options:
       - A name for this order. The host goes on with it even if the connection is cut, and keeps its outcome until the
         next order or a reboot; M(kpatch.fleet.host_info) returns it under that name.
     type: str
+  downgrade:
+    description:
+      - Whether an artifact may be older than one of the same module and kernel that the host has had before.
+      - The host remembers the newest build that it has had, in a file that only root can read.
+    type: bool
+    default: false
 """

@@ -75,6 +75,7 @@ reason:
     - V(needs-build), the store has no artifact for this kernel.
     - V(no-space), the file system is full, by bytes, inodes or quota.
     - V(not-permitted), not root.
+    - V(older), a newer build of the module was here before.
     - V(read-only), the file system is mounted read-only.
     - V(signature), the kernel wants a valid signature.
     - V(stalled), a switch did not end in time.
@@ -103,6 +104,7 @@ reason:
     - needs-build
     - no-space
     - not-permitted
+    - older
     - read-only
     - signature
     - stalled

@@ -67,6 +67,11 @@ options:
       - What the rollout may risk. The README of the role P(kpatch.fleet.rollout#role) lists its keys.
     type: dict
     default: {}
+  downgrade:
+    description:
+      - Whether an artifact may be older than one of the same module and kernel that was in an earlier plan.
+    type: bool
+    default: false
   resume:
     description:
       - A rollout that is to be taken up again where its ledger and the hosts say, by its id, its directory, its

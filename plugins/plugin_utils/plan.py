@@ -30,7 +30,7 @@ BASELINE = "baseline.json"
 # What a plan keeps of a manifest: enough to know the artifact again, in the store and in a kernel.
 KEPT = ("file", "input_sha256", "sha256", "srcversion", "build_id", "functions")
 # What it keeps for the report, where the manifest has it.
-TOLD = ("added", "size", "backend")
+TOLD = ("added", "size", "backend", "serial")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -40,6 +40,7 @@ class Order:
 
     A patch is a dictionary with at least its 'name'; 'leave' and 'switch', where given, have to be the artifact's.
     *policy* is what policy.check() returned, *domains* the failure domain of each host by its name.
+    Artifacts that are older than those of before are taken only for a *downgrade*.
     """
 
     want: str
@@ -49,6 +50,7 @@ class Order:
     batches: list[int | str] = field(default_factory=lambda: [1, "50%", "100%"])
     policy: Policy = field(default_factory=lambda: dict(policies.DEFAULTS))
     domains: dict[str, str] = field(default_factory=dict)
+    downgrade: bool = False
 
     @property
     def names(self) -> list[str]:

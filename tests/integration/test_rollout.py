@@ -167,6 +167,24 @@ def test_artifact_with_one_byte_changed_is_refused_before_anything(fleet: Fleet)
     assert fleet.touched == []
 
 
+def test_old_artifact_put_back_into_the_store_is_refused_before_anything(fleet: Fleet) -> None:
+    """Somebody puts an old artifact, manifest and all, where the new one was.
+
+    The plan is refused and names it; only an explicit downgrade takes it.
+    """
+    path = next(fleet.home.glob("store/*/one/*/manifest.json"))
+    new = json.loads(path.read_text())
+    path.write_text(json.dumps({**new, "serial": 1_800_000_000}))
+    assert fleet.run("rollout").status == 0
+    (fleet.hosts / "touched.log").unlink()
+    path.write_text(json.dumps({**new, "serial": 1_700_000_000}))
+    run = fleet.run("rollout")
+    assert run.status != 0
+    assert "an older build is not taken for a newer one" in " ".join(run.output.split())
+    assert fleet.touched == []
+    assert fleet.run("rollout", "-e", "kpatch_downgrade=true").status == 0
+
+
 @pytest.mark.parametrize("name", ["../one", "a b", "a;reboot", "kpatch"])
 def test_name_that_is_no_name_is_refused(fleet: Fleet, name: str) -> None:
     run = fleet.run("rollout", "-e", json.dumps({"kpatch_patches": [{"name": name}]}))

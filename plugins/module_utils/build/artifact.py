@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def common(name: str, tree: Tree, abi: int, module: Path, backend: str = KPATCH)
         "module": module_name(name),
         "file": module.name,
         "backend": backend,
+        # The one thing that is not of what it was made from: which of two builds is the newer.
+        "serial": int(time.time()),
         "abi": abi,
         "kernel": {
             "release": tree.release,

@@ -30,7 +30,9 @@ def carry_out(kind: str, params: dict[str, Any], check_mode: bool) -> Result:
 def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("/")) -> Result:
     """Do what the options of the module *kind* say; its result, of which a failure has 'failed' and 'reason'."""
     try:
-        parts = host_parts.with_artifacts(host_parts.asked_for(kind, params), params["artifacts"])
+        parts = host_parts.with_artifacts(
+            host_parts.asked_for(kind, params), params["artifacts"], params.get("downgrade", False)
+        )
         loader = KernelLoader()
         before = read_host(root)
         parts = upgrade.with_way(parts, before)
@@ -60,13 +62,22 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
 def _end(whole: upgrade.Upgrade, results: list[Result], host: dict[str, Any]) -> dict[str, Any]:
     """The host after the set came on whole, or after the one before was put back, which the last result then tells."""
     if not results[-1].get("failed"):
-        whole.end()
-        return host
+        return _kept(whole, results, host)
     told = whole.put_back()
     if not told:
         return host
     results[-1]["msg"] += told
     return read_host(whole.root)
+
+
+def _kept(whole: upgrade.Upgrade, results: list[Result], host: dict[str, Any]) -> dict[str, Any]:
+    """*host*, once it is remembered what it has; that this failed is told, and changes nothing of what runs."""
+    try:
+        whole.end()
+    except HostError as error:
+        results[-1].update(failed=True, reason=error.reason)
+        results[-1]["msg"] += f". All of it is on, but {error}"
+    return host
 
 
 def finish(module: Any, result: Result) -> None:

@@ -23,6 +23,7 @@ REASONS = (
     "needs-build",  # the store has no artifact for this kernel
     "no-space",  # the file system is full, by bytes, inodes or quota
     "not-permitted",  # not root
+    "older",  # a newer build of the module was here before
     "read-only",  # the file system is mounted read-only
     "signature",  # the kernel wants a valid signature
     "stalled",  # a switch did not end in time

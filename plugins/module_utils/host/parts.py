@@ -30,6 +30,7 @@ class Part:
     and on the way to another core module 'unloaded', which leaves the staged file where it is.
 
     *manifest* is its artifact's where one is wanted, *src* the .ko, on the machine where the part is looked at.
+    *downgrade* says that it may be older than what was there before.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     manifest: dict[str, Any] | None = None
     src: Path | None = None
     signature: str | None = None
+    downgrade: bool = False
 
     @property
     def module(self) -> str:
@@ -59,6 +61,7 @@ def argument_spec(kind: str) -> dict[str, Any]:
         "artifacts": {"type": "list", "elements": "dict", "options": artifact, "default": []},
         "timeout": {"type": "float", "default": 30.0},
         "order": {"type": "str"},
+        "downgrade": {"type": "bool", "default": False},
     }
     if kind == "patch":
         spec["name"] = {"type": "str", "required": True}
@@ -81,14 +84,14 @@ def asked_for(kind: str, params: dict[str, Any]) -> list[Part]:
     return _with_core(patches, params["state"]) if params["core"] else _ordered(patches, params["state"])
 
 
-def with_artifacts(parts: list[Part], artifacts: list[dict[str, Any]]) -> list[Part]:
+def with_artifacts(parts: list[Part], artifacts: list[dict[str, Any]], downgrade: bool = False) -> list[Part]:
     """*parts* with what came along for them: each artifact is a checked 'manifest' and, if it was shipped, 'src'."""
     came: dict[str, dict[str, Any]] = {}
     for artifact in artifacts:
         manifest = checked_manifest(artifact["manifest"])
         src = Path(artifact["src"]) if artifact["src"] else None
         came[manifest["name"]] = {"manifest": manifest, "src": src, "signature": artifact.get("signature")}
-    return [replace(part, **came.get(part.name, {})) for part in parts]
+    return [replace(part, downgrade=downgrade, **came.get(part.name, {})) for part in parts]
 
 
 def checked_manifest(manifest: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
+from ansible_collections.kpatch.fleet.plugins.module_utils import newest
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_bytes, read_text
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import check_signer
@@ -40,6 +41,8 @@ class Staging:
         self.directory = self.base / release
         # How many boots did not live through the loading of what is staged; see boot.py.
         self.boots = self.base / "boot.json"
+        # Stays when all patches go: an old artifact could come at any time.
+        self.newest = self.base / "newest.json"
 
     def modules(self) -> list[str] | None:
         """The staged modules' names; None if only root could tell."""
@@ -88,6 +91,28 @@ class Staging:
         """The signature of the staged manifest, if it has one."""
         given = read_bytes(self._path(module, ".sig"))
         return None if given is None else given.decode("utf-8", "replace")
+
+    def check_newer(self, manifest: dict[str, Any]) -> None:
+        """Raise HostError if a newer build of the same module was here before."""
+        try:
+            newest.check(
+                newest.read(self.newest), manifest, "to go back all the same, set downgrade (kpatch_downgrade)"
+            )
+        except newest.OlderError as error:
+            raise HostError("older", str(error)) from error
+        except newest.NewestError as error:
+            raise HostError("bad-manifest", str(error)) from error
+
+    def remember(self, seen: list[dict[str, Any]]) -> None:
+        """Remember the builds *seen* as having been here."""
+        try:
+            before = newest.read(self.newest)
+            after = newest.with_seen(before, seen)
+            if after != before:
+                self.prepare()
+                newest.keep(self.newest, after)
+        except newest.NewestError as error:
+            raise HostError("io-error", str(error)) from error
 
     def check_room(self, size: int) -> None:
         """Raise HostError unless *size* bytes can be staged."""

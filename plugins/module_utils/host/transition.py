@@ -96,6 +96,8 @@ class Transition:
             self.image = read_checked(self.part.src, manifest)
         preflight.check_signer(self.root, manifest, self.part.signature)
         preflight.check_host(self.host, manifest, self.image)
+        if not self.part.downgrade:
+            self.staging.check_newer(manifest)
         self.staging.check_room(manifest["size"])
 
     def _foresee_core(self) -> None:

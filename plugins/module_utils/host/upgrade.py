@@ -60,7 +60,8 @@ class Upgrade:
             self.staging.keep([part.module for part in self.set])
 
     def end(self) -> None:
-        """The new set is on: what was kept of the one before goes."""
+        """The new set is on: it is remembered, and what was kept of the one before goes."""
+        self.staging.remember([part.manifest for part in self.set if part.manifest and part.needs_artifact])
         if self.replaces:
             self.staging.forget_kept([part.module for part in self.set])
 
@@ -101,10 +102,17 @@ class Upgrade:
 
 
 def staged_part(staging: Staging, module: str) -> Part:
-    """The staged artifact of *module*, as what is wanted to run."""
+    """The staged artifact of *module*, as what is wanted to run: it may be older than one that was tried after it."""
     manifest = staging.manifest(module)
     wanted = "loaded" if manifest["name"] == CORE_NAME else "enabled"
-    return Part(manifest["name"], wanted, manifest, staging.directory / manifest["file"], staging.signature(module))
+    return Part(
+        manifest["name"],
+        wanted,
+        manifest,
+        staging.directory / manifest["file"],
+        staging.signature(module),
+        downgrade=True,
+    )
 
 
 def _is_replaced(part: Part, host: Host) -> bool:
