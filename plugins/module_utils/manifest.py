@@ -18,6 +18,8 @@ BACKENDS = (KPATCH, LIVEPATCH)
 LEAVE = ("function", "patched_set", "kernel")
 SWITCH = ("function", "thread", "kernel")
 # Pairs of the two that no backend gives, because they mean nothing; the core module says the same.
+STOPPING, COUNTING = "stopping", "counting"
+MEANS = (STOPPING, COUNTING)
 NOT_GIVEN = {
     ("function", "thread"): "nobody has to leave anything, so no task ever gets to a moment to switch at",
     ("patched_set", "function"): "a task that has left all functions would meet old and new ones anyway",
@@ -151,6 +153,7 @@ def _check_consistency(kind: str, consistency: Any) -> None:
     _expect("consistency", consistency, isinstance(consistency, dict))
     _expect("consistency.leave", consistency.get("leave"), consistency.get("leave") in LEAVE)
     _expect("consistency.switch", consistency.get("switch"), consistency.get("switch") in SWITCH)
+    _expect("consistency.means", consistency.get("means"), consistency.get("means", STOPPING) in MEANS)
 
 
 def _check_functions(key: str, functions: Any, texts: tuple[str, ...], sympos: bool) -> None:

@@ -49,6 +49,14 @@ options:
     type: str
     choices: [function, thread, kernel]
     default: kernel
+  means:
+    description:
+      - How a switch of the whole kernel comes about, for O(leave=patched_set) with O(switch=kernel) only.
+      - With V(stopping) the machine is stopped while the stacks are checked; with V(counting) calls are counted in and
+        out, and nothing stops.
+    type: str
+    choices: [stopping, counting]
+    default: stopping
   backend:
     description:
       - What the patch module is for, the core module (V(kpatch)) or the kernel's own livepatch (V(livepatch)), which
@@ -187,7 +195,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, TOGETHER, perform
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, TOGETHER, consistency, perform
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
 
 
@@ -199,7 +207,7 @@ def main() -> None:
         return patch_module.Request(
             name=options["name"],
             source=options["source_text"] or "",
-            consistency={"leave": options["leave"], "switch": options["switch"]},
+            consistency=consistency(options),
             sources=options["sources"] or {},
             kernel=Identity.of(options["kernel"]),
             cache=Path(options["cache"]),

@@ -13,12 +13,14 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     BACKENDS,
     CORE_NAME,
     LEAVE,
+    MEANS,
     SWITCH,
     ManifestError,
     check_name,
 )
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 
+_WORDS = {"leave": LEAVE, "switch": SWITCH, "means": MEANS, "backend": (*BACKENDS, "auto")}
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 
 
@@ -61,9 +63,8 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
     if not patch.get("source") or not source.is_file():
         raise FleetError(f"patch {patch['name']!r}: its source {patch.get('source')!r} is not a file on the controller")
     chosen: dict[str, Any] = {"leave": patch.get("leave", "patched_set"), "switch": patch.get("switch", "kernel")}
-    if "backend" in patch:
-        chosen["backend"] = patch["backend"]
-    for axis, words in (("leave", LEAVE), ("switch", SWITCH), ("backend", (*BACKENDS, "auto"))):
+    chosen.update({key: patch[key] for key in ("backend", "means") if key in patch})
+    for axis, words in _WORDS.items():
         if axis in chosen and chosen[axis] not in words:
             raise FleetError(
                 f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}"

@@ -268,7 +268,8 @@ def _unfit(patch: dict[str, Any], running: dict[str, Any], made: dict[str, Any] 
     for axis, has in (made["consistency"] or {}).items():
         if patch.get(axis, has) != has:
             return f"the store's {name} was built with {axis}: {has}, but {axis}: {patch[axis]} is asked for"
-    return ""
+    has, asked = (one.get("means", manifest.STOPPING) for one in (made["consistency"] or {}, patch))
+    return "" if has == asked else f"the store's {name} was built with means: {has}, but means: {asked} is asked for"
 
 
 def _absent(order: Order, host: dict[str, Any]) -> Verdict:

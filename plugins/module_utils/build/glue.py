@@ -21,6 +21,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Export,
     Original,
 )
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import STOPPING
 
 Originals = dict[tuple[str, str], Original]  # by object and function
 
@@ -67,6 +68,7 @@ def tables(
         objects=_objects(emitted),
         leave=consistency["leave"],
         switch=consistency["switch"],
+        means=consistency.get("means", STOPPING),
         description=f"kpatch.fleet: {name}",
     )
 

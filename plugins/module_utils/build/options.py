@@ -14,7 +14,14 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.backend import CHOICES
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LEAVE, SWITCH, ManifestError
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
+    KPATCH,
+    LEAVE,
+    MEANS,
+    STOPPING,
+    SWITCH,
+    ManifestError,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.signature import SignatureError
 
 COMMON: dict[str, Any] = {
@@ -44,10 +51,17 @@ PATCH: dict[str, Any] = {
     "source_text": {"type": "str"},
     "leave": {"type": "str", "choices": list(LEAVE), "default": "patched_set"},
     "switch": {"type": "str", "choices": list(SWITCH), "default": "kernel"},
+    "means": {"type": "str", "choices": list(MEANS), "default": STOPPING},
     "backend": {"type": "str", "choices": list(CHOICES), "default": KPATCH},
     "strict": {"type": "bool", "default": False},
     **COMMON,
 }
+
+
+def consistency(options: dict[str, Any]) -> dict[str, str]:
+    """The consistency that is asked for; the usual means is not named."""
+    asked = {"leave": options["leave"], "switch": options["switch"]}
+    return asked if options["means"] == STOPPING else {**asked, "means": options["means"]}
 
 
 def perform(module: Any, build: Callable[[Say], Result]) -> None:

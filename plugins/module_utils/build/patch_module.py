@@ -69,10 +69,13 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
+    COUNTING,
     KPATCH,
     LEAVE,
     LIVEPATCH,
+    MEANS,
     NOT_GIVEN,
+    STOPPING,
     SWITCH,
     ManifestError,
     check_name,
@@ -90,7 +93,7 @@ class Request:
 
     name: str
     source: str  # the diff
-    consistency: Mapping[str, str]  # leave, switch
+    consistency: Mapping[str, str]  # leave, switch; means where it is not the usual one
     sources: Mapping[str, str]  # our C: kmod/patch/*.j2 and kpatch.h, by file name
     kernel: Identity
     cache: Path
@@ -108,6 +111,14 @@ class Request:
         leave, switch = self.consistency["leave"], self.consistency["switch"]
         if (leave, switch) in NOT_GIVEN:
             raise BuildError(f"leave={leave} switch={switch} is not given: {NOT_GIVEN[leave, switch]}")
+        means = self.consistency.get("means", STOPPING)
+        if means not in MEANS:
+            raise BuildError(f"means has to be one of {MEANS}, not {means!r}")
+        if means == COUNTING and (leave, switch) != ("patched_set", "kernel"):
+            raise BuildError(
+                f"means={COUNTING} is a way to leave=patched_set switch=kernel, not to leave={leave} switch={switch}; "
+                "leave 'means' out"
+            )
         if self.backend not in backends.CHOICES:
             raise BuildError(f"backend has to be one of {backends.CHOICES}, not {self.backend!r}")
         for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER):

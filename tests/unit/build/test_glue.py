@@ -124,6 +124,14 @@ def test_names_can_not_break_out_of_the_c() -> None:
         tables(EmittedObject(functions=[EmittedFunction("vmlinux", "f", 0, "f.cold", "changed")]))
 
 
+@pytest.mark.parametrize(
+    ("consistency", "means"), [(CONSISTENCY, "STOPPING"), ({**CONSISTENCY, "means": "counting"}, "COUNTING")]
+)
+def test_the_means_are_those_asked_for(consistency: dict[str, str], means: str) -> None:
+    text = glue.tables((KMOD / "patch" / glue.TABLES).read_text(), "some", EMITTED, ORIGINALS, consistency)
+    assert f".means = KPATCH_BY_{means}," in text
+
+
 def test_abi_is_read_from_the_header() -> None:
     assert glue.abi((KMOD / "core" / glue.HEADER).read_text()) >= 1
     with pytest.raises(BuildError, match="KPATCH_ABI"):

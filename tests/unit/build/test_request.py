@@ -15,9 +15,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Ide
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LEAVE, NOT_GIVEN, SWITCH
 
 
-def check(leave: str, switch: str) -> None:
+def check(leave: str, switch: str, **means: str) -> None:
     sources = dict.fromkeys((glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER), "")
-    consistency = {"leave": leave, "switch": switch}
+    consistency = {"leave": leave, "switch": switch, **means}
     kernel = Identity("6.1.0-1-amd64", "v", "ab")
     patch_module.Request("some", "diff", consistency, sources, kernel, Path("/cache"), Path("/store")).check()
 
@@ -30,6 +30,20 @@ def test_pairs_that_mean_nothing_are_refused_with_their_reason(leave: str, switc
         return
     with pytest.raises(BuildError, match=re.escape(f"leave={leave} switch={switch} is not given: ")):
         check(leave, switch)
+
+
+@pytest.mark.parametrize(("switch", "given"), [("kernel", True), ("thread", False)])
+def test_counting_is_for_the_whole_kernel_only(switch: str, given: bool) -> None:
+    if given:
+        check("patched_set", switch, means="counting")
+        return
+    with pytest.raises(BuildError, match="means=counting is a way to leave=patched_set switch=kernel, not to"):
+        check("patched_set", switch, means="counting")
+
+
+def test_other_means_are_refused() -> None:
+    with pytest.raises(BuildError, match="means has to be one of"):
+        check("patched_set", "kernel", means="waiting")
 
 
 def test_the_core_module_gives_the_same_reasons() -> None:
