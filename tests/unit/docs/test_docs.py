@@ -76,6 +76,10 @@ ELSEWHERE = {
         "scripts/lib.sh",
         "ansible-galaxy collection install",
     ),
+    r"apt-get install -y python3-venv openssh-client": ("scripts/lib.sh", "debian_packages python3-venv"),
+    r"python3 -m venv ~/kpatch( && \. ~/kpatch/bin/activate)?": ("scripts/lib.sh", "/usr/bin/python3 -m venv"),
+    # What activation does is to put the environment's commands first.
+    r"\. ~/kpatch/bin/activate": ("scripts/lib.sh", "PATH=$VENV/bin:$PATH"),
     r"pip install -r requirements\.txt": ("scripts/lib.sh", "virtual_environment requirements.txt"),
     r"ssh-keygen -t ed25519 -f \S+": ("tests/unit/build/test_signature.py", "ed25519"),
     r"openssl req -new -x509 .*": ("tests/unit/build/test_module_signature.py", "openssl"),
