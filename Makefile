@@ -56,6 +56,10 @@ bench-rollout: ## what a rollout costs the controller (HOSTS=1000)
 molecule: ## molecule's default scenario on real kernels
 	@scripts/molecule
 
+.PHONY: molecule-all
+molecule-all: ## all of molecule's scenarios, one after the other
+	@scripts/molecule all
+
 report-test: ## the report in headless Chromium: sorts, filters, dark, print, axe
 	@scripts/report-test
 
