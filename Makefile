@@ -53,8 +53,8 @@ faults: ## faults and what has to hold meanwhile, simulated and on a booted mach
 bench-rollout: ## what a rollout costs the controller (HOSTS=1000)
 	@scripts/bench-rollout
 
-molecule: ## molecule's default scenario on real kernels
-	@scripts/molecule
+molecule: ## a scenario of molecule's on real kernels (SCENARIO=default)
+	@scripts/molecule $(SCENARIO)
 
 .PHONY: molecule-all
 molecule-all: ## all of molecule's scenarios, one after the other
