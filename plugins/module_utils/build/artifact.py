@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import signature
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import SIGNING, Shelf, writing
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, build_id
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
@@ -54,7 +54,8 @@ def signed(result: Result, key: str | None, check_mode: bool) -> Result:
     made = signature.sign(text, Path(key))
     if place.is_file() and place.read_text(encoding="utf-8") == made:
         return result
-    with tempfile.TemporaryDirectory(dir=result.path.parent, prefix=".signing-") as scratch:
+    shelf = result.path.parent
+    with writing(shelf), tempfile.TemporaryDirectory(dir=shelf, prefix=SIGNING) as scratch:
         new = Path(scratch, signature.NAME)
         new.write_text(made, encoding="utf-8")
         new.replace(place)

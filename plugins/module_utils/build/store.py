@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+# What is being written begins with one of these until it appears by rename.
+NEW, SELECTING, SIGNING = _SCRATCH = (".new-", ".current-", ".signing-")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,8 +66,10 @@ class Shelf:
         """Put *files*, by name, and the manifest into the store, and make them current."""
         directory = self.directory(str(manifest["input_sha256"]))
         try:
-            self._appear(directory, dump(dict(manifest)), files)
-            self.select(directory.name)
+            self.path.mkdir(parents=True, exist_ok=True)
+            with writing(self.path):
+                self._appear(directory, dump(dict(manifest)), files)
+                self._select(directory.name)
         except OSError as error:
             raise BuildError(
                 f"{directory}: can't be written: {error.strerror}; the store is as it was; "
@@ -73,7 +79,11 @@ class Shelf:
 
     def select(self, digest: str) -> None:
         """Make the artifact made from *digest* the current one."""
-        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=".current-"))
+        with writing(self.path):
+            self._select(digest)
+
+    def _select(self, digest: str) -> None:
+        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=SELECTING))
         try:
             (scratch / CURRENT).symlink_to(digest)
             (scratch / CURRENT).replace(self.path / CURRENT)
@@ -81,8 +91,7 @@ class Shelf:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _appear(self, directory: Path, manifest: str, files: Mapping[str, Path]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=".new-"))
+        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=NEW))
         try:
             scratch.chmod(0o755)
             for name, path in files.items():
@@ -95,6 +104,23 @@ class Shelf:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             shutil.rmtree(scratch.with_name(scratch.name + ".replaced"), ignore_errors=True)
+
+
+@contextmanager
+def writing(shelf: Path) -> Iterator[None]:
+    """The only writer of the directory *shelf* meanwhile; what one that was killed has left is swept away first.
+
+    The lock ends with the process that holds it, however that ends. Readers need none.
+    """
+    handle = os.open(shelf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for prefix in _SCRATCH:
+            for left in shelf.glob(f"{prefix}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _copy(source: Path, destination: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,24 @@ def test_one_changed_byte_is_not_found(shelf: Shelf, module: Path) -> None:
     (directory / module.name).write_bytes(b"modulE")
     assert shelf.find(digest) is None
     shelf.publish(manifest(module, digest), {module.name: module})
+    assert shelf.find(digest) is not None
+    assert sorted(path.name for path in shelf.path.iterdir()) == [digest, "current"]
+
+
+def test_what_a_killed_builder_left_is_swept_away(shelf: Shelf, module: Path) -> None:
+    shelf.publish(manifest(module, "1" * 64), {module.name: module})
+    for name in (".new-a", ".new-a.replaced", ".current-b", ".signing-c"):
+        (shelf.path / name).mkdir()
+        (shelf.path / name / "half").write_bytes(b"")
+    shelf.select("1" * 64)
+    assert sorted(path.name for path in shelf.path.iterdir()) == ["1" * 64, "current"]
+
+
+def test_builders_of_one_artifact_at_once_leave_one_that_is_whole(shelf: Shelf, module: Path) -> None:
+    digest = "1" * 64
+    with ThreadPoolExecutor(8) as pool:
+        made = [pool.submit(shelf.publish, manifest(module, digest), {module.name: module}) for _ in range(64)]
+        assert {future.result() for future in made} == {shelf.path / digest}
     assert shelf.find(digest) is not None
     assert sorted(path.name for path in shelf.path.iterdir()) == [digest, "current"]
 
