@@ -250,6 +250,8 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
 
 
 def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verdict:
+    if not order.store.is_dir():
+        return Verdict("needs-build", f"there is no store at {order.store}: build, or set kpatch_home right")
     for patch in [{"name": manifest.CORE_NAME}, *order.patches]:
         if reason := _unfit(patch, host["kernel"], kernel["made"].get(patch["name"])):
             return Verdict("needs-build", reason)

@@ -34,6 +34,12 @@ def test_state_of_a_host(order: plan.Order, seen: dict[str, Any], state: str) ->
     assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == state
 
 
+def test_store_that_is_not_there_is_named(order: plan.Order, tmp_path: Path) -> None:
+    host = plan.make("id", replace(order, store=tmp_path / "gone"), {"h": look()}, False)["hosts"]["h"]
+    assert host["state"] == "needs-build"
+    assert str(tmp_path / "gone") in host["reason"]
+
+
 def test_only_hosts_to_be_changed_are_in_batches(order: plan.Order) -> None:
     looks = {"done": look("kpatch", "kpatch_fix"), "old": look(release="6.9"), "lost": LOST, "new": look()}
     assert plan.make("id", order, looks, False)["batches"] == [["new"]]
