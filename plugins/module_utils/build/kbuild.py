@@ -32,6 +32,14 @@ _SECTIONED = ("-ffunction-sections", "-fdata-sections")
 _UP_TO_DATE = ("prepare", "prepare0", "archprepare", "scripts", "scripts_basic", "outputmakefile")
 _ERROR_LINES = 3
 
+# Before 5.19 kbuild runs objtool as a command of its own, which .foo.o.cmd does not tell of: it becomes part of the
+# compile command, as in later kernels. objtool_obj is empty for exempt objects.
+_APART = "\t$(call cmd,objtool)\n"
+_NOTED = (
+    "cmd_objtool=",
+    "cmd_cc_o_c=$(CC) $(c_flags) -c -o $@ $< $(if $(objtool_obj),; $(objtool_obj) $(objtool_args) $@)",
+)
+
 # Kbuild's compiler while it is only asked: what it compiles is nothing. The lists of included files name the source.
 _STAND_IN = """#!/bin/sh
 list= out= last=
@@ -140,7 +148,8 @@ def units(
             try:
                 # On kernels with IBT kbuild leaves objtool to the link of vmlinux; objects by themselves need it too.
                 goals = [f"-j{workers()}", "objtool-enabled=y", *map(_target, missing)]
-                make(tree, "-k", *goals, first=Path(directory), say=say)
+                noted = _NOTED if _runs_objtool_apart(tree) else ()
+                make(tree, "-k", *noted, *goals, first=Path(directory), say=say)
             except BuildError as error:
                 said = str(error)
     found: list[Unit] = []
@@ -154,6 +163,11 @@ def units(
         else:
             found += [replace(unit, object=name) for name in built[source]]
     return found, refusals
+
+
+def _runs_objtool_apart(tree: Tree) -> bool:
+    """Whether kbuild's compile commands are without objtool (5.10)."""
+    return _APART in (tree.source / "scripts/Makefile.build").read_text(encoding="utf-8")
 
 
 def _known_unit(tree: Tree, source: str) -> Unit | None:

@@ -111,3 +111,40 @@ def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Pa
         "scripts/compiler",
     ]
     assert len(said) == 1
+
+
+# How 5.10 has it: objtool is a command of its own, and only the compiler's is noted.
+APART = """
+objtool_obj = $(if $(exempt),,./tools/objtool/objtool)
+objtool_args = orc generate
+c_flags = -mfentry
+cmd_cc_o_c = $(CC) $(c_flags) -c -o $@ $<
+cmd_objtool = $(objtool_obj) $(objtool_args) $@
+net/some/part.o: net/some/part.c
+\t@echo 'cmd_$@ := $(cmd_cc_o_c)'
+\t@echo '$(cmd_objtool)'
+net/some/part.c:
+"""
+
+
+@pytest.mark.parametrize(
+    ("exempt", "objtool"),
+    [("", ("./tools/objtool/objtool", "orc", "generate", "net/some/part.o")), ("exempt=y", ())],
+)
+def test_objtool_is_noted_where_it_runs_apart(exempt: str, objtool: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text(APART)
+    command = ["make", "-s", "CC=gcc-10", *kbuild._NOTED, *([exempt] if exempt else []), "net/some/part.o"]
+    noted = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert noted.splitlines()[1:] == [""], "objtool would run twice"
+    found = kbuild.parse_command("net/some/part.c", noted)
+    assert found.objtool == objtool
+    assert found.compiler == ("gcc-10", "-mfentry", "-c", "-o", "net/some/part.o", "net/some/part.c")
+
+
+@pytest.mark.parametrize(
+    ("rule", "apart"), [("\t$(call cmd,objtool)\n", True), ("\t$(call cmd,gen_objtooldep)\n", False)]
+)
+def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/Makefile.build").write_text(f"define rule_cc_o_c\n{rule}endef\n")
+    assert kbuild._runs_objtool_apart(SimpleNamespace(source=tmp_path)) is apart
