@@ -85,7 +85,7 @@ def test_what_a_killed_builder_left_is_swept_away(shelf: Shelf, module: Path) ->
 def test_builders_of_one_artifact_at_once_leave_one_that_is_whole(shelf: Shelf, module: Path) -> None:
     digest = "1" * 64
     with ThreadPoolExecutor(8) as pool:
-        made = [pool.submit(shelf.publish, manifest(module, digest), {module.name: module}) for _ in range(64)]
+        made = [pool.submit(shelf.publish, manifest(module, digest), {module.name: module}) for _time in range(64)]
         assert {future.result() for future in made} == {shelf.path / digest}
     assert shelf.find(digest) is not None
     assert sorted(path.name for path in shelf.path.iterdir()) == [digest, "current"]
