@@ -10,7 +10,8 @@ from typing import Any
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 
-# What a patch may have done to a host. One that refused it (apply-failed) is as it was before.
+# What a patch may have done to a host. One that refused it (apply-failed) has at most the patches
+# before it in the set, whole and working.
 HARM = ("lost", "needs-check", "kernel-changed")
 
 

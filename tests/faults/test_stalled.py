@@ -45,7 +45,7 @@ def nothing_is_on(machine: Machine) -> bool:
 @pytest.mark.parametrize("patch", ["fork-thread", "fork-kernel"])
 def test_switch_that_stalls(machine: Machine, patch: str) -> None:
     """A task that minds no signal sleeps in a function that is to be replaced, whatever the switch.
-    The host ends as it was, the reason names the task and the function; once the task is gone the next rollout goes.
+    No patch is on, the reason names the task and the function; once the task is gone the next rollout goes.
     """
     with sleeper(machine):
         status, text = machine.rollout(patches=[patch])
