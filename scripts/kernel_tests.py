@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from types import FrameType
 LOGS = Path(".cache/kernel-tests")
 # Seconds between two lines that tell how far everybody is.
 EVERY = 60
+INTERRUPT = threading.Event()
 # What -vv prints of a test that ended, and of the share of tests that did.
 _FAILED = re.compile(r"^\S+::.* (?:FAILED|ERROR) .*$", re.MULTILINE)
 _PERCENT = re.compile(r"\[ *(\d+)%\]")
@@ -81,10 +83,8 @@ def tell(line: str) -> None:
 
 
 def interrupted(_number: int, _frame: FrameType | None) -> None:
-    """The first signal ends the run; those after it would end its taking away."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    """Only noted: an exception could come while a pytest is started, which nobody would then stop."""
+    INTERRUPT.set()
 
 
 def stop(running: list[Run]) -> None:
@@ -96,13 +96,16 @@ def stop(running: list[Run]) -> None:
         run.process.wait()
 
 
-def finish(waiting: list[str], running: list[Run], at_once: int, arguments: list[str]) -> int:
-    """Run all, not more than *at_once* at a time; the worst exit code."""
+def finish(waiting: list[str], at_once: int, arguments: list[str]) -> int:
+    """Run all, not more than *at_once* at a time; the worst exit code, or 130 after an interrupt."""
     worst, told = 0, time.monotonic()
+    running: list[Run] = []
     while waiting or running:
         while waiting and len(running) < at_once:
             running.append(Run(waiting.pop(0), arguments))
-        time.sleep(1)
+        if INTERRUPT.wait(1):
+            stop(running)
+            return 130
         for run in running:
             run.tell_failures()
         for run in [run for run in running if run.process.poll() is not None]:
@@ -124,14 +127,9 @@ def main() -> int:
             sys.exit(f"error: SERIES is '{os.environ['SERIES']}': it is a list of different series, as 6.1,6.12")
     at_once = max(1, (os.cpu_count() or 1) // int(os.environ.get("CPUS") or 1))
     LOGS.mkdir(parents=True, exist_ok=True)
-    running: list[Run] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
-    try:
-        return finish(waiting, running, at_once, sys.argv[1:])
-    except KeyboardInterrupt:
-        stop(running)
-        return 130
+    return finish(waiting, at_once, sys.argv[1:])
 
 
 if __name__ == "__main__":
