@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ansible.errors import AnsibleError
+
 _SECONDS = 1.0
 
 
@@ -51,7 +53,7 @@ class _Follower:
         command = f"tail -n +{self._shown + 1} {shlex.quote(self._path)} 2>/dev/null"
         try:
             status, output, _errors = self._connection.exec_command(command)
-        except Exception:  # noqa: BLE001
+        except (AnsibleError, OSError):
             return
         # A line that is being written has no end yet: it comes whole the next time.
         lines = [line for line in output.decode(errors="replace").splitlines(keepends=True) if line.endswith("\n")]

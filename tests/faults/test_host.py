@@ -60,7 +60,7 @@ def test_truncated_transfer(machine: Machine) -> None:
     server = "/usr/lib/openssh/sftp-server"
     machine.run(
         f"mv {server} {server}.whole\ncat > {server} <<'EOF'\n#!/bin/sh\n{server}.whole \"$@\"\n"
-        f"truncate -s 4096 /root/.ansible/tmp/*/kpatch_demo_meminfo.ko 2> /dev/null\nEOF\nchmod 755 {server}"
+        f"truncate -s 4096 ~/.ansible/tmp/*/kpatch_demo_meminfo.ko 2> /dev/null\nEOF\nchmod 755 {server}"
     )
     try:
         status, _text = machine.rollout()
