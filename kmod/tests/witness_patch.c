@@ -6,29 +6,35 @@
 #include "kpt.h"
 #include "witness.h"
 
-static noipa long new_difference(struct witness_visitor *visitor, long smaller, long larger)
+#ifndef WITNESS_PATCHED
+#define WITNESS_PATCHED WITNESS_NEW
+#define WITNESS_ORDER(larger, smaller) smaller, larger
+#endif
+
+static noipa long new_difference(struct witness_visitor *visitor,
+				 WITNESS_ORDER(long larger, long smaller))
 {
-	witness_enter(visitor, WITNESS_NEW);
+	witness_enter(visitor, WITNESS_PATCHED);
 	witness_pause(visitor);
-	witness_leave(WITNESS_NEW);
+	witness_leave(WITNESS_PATCHED);
 	return larger - smaller;
 }
 
 static void ask(struct witness_visitor *visitor)
 {
 	witness_step(visitor);
-	if (witness_difference(visitor, WITNESS_SMALLER, WITNESS_LARGER) !=
+	if (witness_difference(visitor, WITNESS_ORDER(WITNESS_LARGER, WITNESS_SMALLER)) !=
 	    WITNESS_LARGER - WITNESS_SMALLER)
 		witness_count(WITNESS_CALL);
 }
 
 static noipa void new_caller(struct witness_visitor *visitor)
 {
-	witness_enter(visitor, WITNESS_NEW);
+	witness_enter(visitor, WITNESS_PATCHED);
 	ask(visitor);
 	witness_pause(visitor);
 	ask(visitor);
-	witness_leave(WITNESS_NEW);
+	witness_leave(WITNESS_PATCHED);
 }
 
 static const struct kpatch_func caller_funcs[] = {

@@ -6,7 +6,8 @@
 If a promise is not kept, a patch that changes two functions together corrupts data while it is switched. If a model
 keeps what it does not promise, the visitors have not looked.
 
-CYCLES says how often each patch goes off and on; WITNESS_TABLE names a page that the results are written to.
+CYCLES says how often each patch goes off and on; WITNESS_TABLE names a page that the results are written to. With
+BELOW=yes a patch below that changes nothing keeps the functions' ftrace sites: rounds are a matter of the switch alone.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from witness_table import Row, write_table
 
 CYCLES = int(os.environ.get("CYCLES", "5"))
 TABLE = os.environ.get("WITNESS_TABLE")
+BELOW = os.environ.get("BELOW") == "yes"
 _SECONDS_PER_CYCLE = 4.0
-_DEADLINE_MS = {"function": 30000, "patched_set": 30000, "kernel": 3000}
+_DEADLINE_MS = {"function": 30000, "patched_set": 30000, "kernel": 1000}
 _DRIVER = Path(__file__).with_name("witness_drive.py")
 
 
@@ -46,6 +48,8 @@ def hammer(host: Host, chosen: Model) -> dict[str, Any]:
     host.load("kpt_judge")
     host.load("kpt_witness")
     host.run("echo switch > /proc/kpt_judge")
+    if BELOW:
+        host.load("kpt_below")
     # Half of it passes before tasks that sleep in the kernel are woken: the rest of a transition is the same.
     host.run(f"echo {_DEADLINE_MS[chosen.leave]} > {CORE}/deadline_ms")
     host.load("kpt_swap", *chosen.parameters())
