@@ -7,6 +7,5 @@
 #include "witness.h"
 
 #define WITNESS_PATCHED WITNESS_OLD
-#define WITNESS_ORDER(larger, smaller) larger, smaller
 
 #include "witness_patch.c"

@@ -8,23 +8,25 @@
 
 #ifndef WITNESS_PATCHED
 #define WITNESS_PATCHED WITNESS_NEW
-#define WITNESS_ORDER(larger, smaller) smaller, larger
 #endif
 
-static noipa long new_difference(struct witness_visitor *visitor,
-				 WITNESS_ORDER(long larger, long smaller))
+static const bool turned = WITNESS_PATCHED == WITNESS_NEW;
+
+static noipa long new_difference(struct witness_visitor *visitor, long first, long second)
 {
 	witness_enter(visitor, WITNESS_PATCHED);
 	witness_pause(visitor);
 	witness_leave(WITNESS_PATCHED);
-	return larger - smaller;
+	return turned ? second - first : first - second;
 }
 
 static void ask(struct witness_visitor *visitor)
 {
+	long first = turned ? WITNESS_SMALLER : WITNESS_LARGER;
+	long second = turned ? WITNESS_LARGER : WITNESS_SMALLER;
+
 	witness_step(visitor);
-	if (witness_difference(visitor, WITNESS_ORDER(WITNESS_LARGER, WITNESS_SMALLER)) !=
-	    WITNESS_LARGER - WITNESS_SMALLER)
+	if (witness_difference(visitor, first, second) != WITNESS_LARGER - WITNESS_SMALLER)
 		witness_count(WITNESS_CALL);
 }
 
