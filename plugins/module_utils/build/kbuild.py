@@ -138,7 +138,7 @@ def units(
 
     Kbuild is asked for all at once, with a compiler that makes empty objects: the commands are what counts.
     """
-    missing = [source for source in built if not _commands_file(tree.objects, _target(source)).is_file()]
+    missing = [source for source in built if _known_unit(tree, source) is None]
     said = ""
     if missing:
         with tempfile.TemporaryDirectory(prefix="kpatch-cc-") as directory:
@@ -172,7 +172,14 @@ def _runs_objtool_apart(tree: Tree) -> bool:
 
 def _known_unit(tree: Tree, source: str) -> Unit | None:
     commands = _commands_file(tree.objects, _target(source))
-    return parse_command(source, commands.read_text(encoding="utf-8")) if commands.is_file() else None
+    unit = parse_command(source, commands.read_text(encoding="utf-8")) if commands.is_file() else None
+    return unit if unit is not None and _noted_here(tree, unit) else None
+
+
+def _noted_here(tree: Tree, unit: Unit) -> bool:
+    """Whether kbuild was asked at the tree's present place: a cache that was moved, or was reached through a link that
+    is gone, has commands for files at the other place."""
+    return unit.compiler[-1] == str(tree.source / unit.source)
 
 
 def new_unit(like: Unit, source: str) -> Unit:

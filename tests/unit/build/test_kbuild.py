@@ -14,6 +14,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, gen
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import identify, kbuild_package
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import parse_symvers
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 COMMAND = (
     "savedcmd_net/some/part.o := gcc-12 -Wp,-MMD,net/some/.part.o.d -I/tree/source/include -mfentry{module}"
@@ -148,3 +149,27 @@ def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_pat
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts/Makefile.build").write_text(f"define rule_cc_o_c\n{rule}endef\n")
     assert kbuild._runs_objtool_apart(SimpleNamespace(source=tmp_path)) is apart
+
+
+def test_a_command_that_was_noted_at_another_place_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(tmp_path, "6.1.0-1-amd64", "6.1.1-1", "ab", "gcc-12 (Debian 12.2.0-14) 12.2.0", "", "", "")
+    (tree.source / "scripts").mkdir(parents=True)
+    (tree.source / "scripts/Makefile.build").touch()
+    noted = tree.objects / "net/some/.part.o.cmd"
+    noted.parent.mkdir(parents=True)
+    noted.write_text(COMMAND.format(module="", objtool=""))
+    asked: list[str] = []
+
+    def make(_tree: Tree, *arguments: str, **_others: object) -> str:
+        asked.extend(argument for argument in arguments if argument.endswith(".o"))
+        noted.write_text(COMMAND.format(module="", objtool="").replace("/tree/source", str(tree.source)))
+        return ""
+
+    monkeypatch.setattr(kbuild, "make", make)
+    for _again in range(2):
+        (found,), refusals = kbuild.units(tree, {"net/some/part.c": ["vmlinux"]})
+        assert found.compiler[-1] == str(tree.source / "net/some/part.c")
+        assert refusals == []
+    assert asked == ["net/some/part.o"]
