@@ -45,8 +45,13 @@ class ActionModule(ControllerAction):
             return {**self._outcome(verdict, look), "act": False, "order": "", "core": False}
         order = f"{self._plan['id']} {self._host} {time.time_ns()}"
         self._append("begin", order=order)
-        core = plans.removes_core(self._plan["core"], self._plan["patches"], look["host"])
-        return {"act": True, "order": order, "core": core or self._plan["want"] == "applied"}
+        return {"act": True, "order": order, "core": self._core(look["host"])}
+
+    def _core(self, host: dict[str, Any]) -> bool:
+        """Whether the core module is loaded before the patches, or unloaded after them."""
+        if self._plan["want"] == "applied":
+            return plans.loads_core(self._plan, host)
+        return plans.removes_core(self._plan["core"], self._plan["patches"], host)
 
     def _failed(self, results: list[Any]) -> Result:
         failure = outcome.failed(results) or outcome.interrupted(results)

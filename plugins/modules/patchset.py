@@ -35,7 +35,8 @@ options:
     default: enabled
   core:
     description:
-      - Whether the core module is loaded before the patches, or unloaded after them.
+      - Whether the core module is loaded before the patches, or unloaded after them. It is neither shipped nor loaded
+        where all patches are for the kernel's own livepatch, which need none.
       - Without it the core module has to be loaded already if patches are to be enabled.
       - It can't be unloaded while a patch that is not named needs it.
     type: bool

@@ -20,7 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as poli
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Artifacts, Verdict
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Verdict
 
 FORMAT = 1
 FILE = "plan.json"
@@ -219,15 +219,24 @@ def _kernels(order: Order, looks: dict[str, Any]) -> list[tuple[str, dict[str, A
 
 def _stored(order: Order, release: str) -> dict[str, Any]:
     """The artifacts for a release, and for which build of that kernel and with which consistency each was made."""
-    found: Artifacts = {}
-    made: dict[str, Any] = {}
-    for name in [manifest.CORE_NAME, *order.names]:
-        if one := artifact(order.store, release, name):
-            found[name] = {key: one[key] for key in (*KEPT, *TOLD) if key in KEPT or key in one}
-            directory = order.store / release / name / one["input_sha256"]
-            found[name].update(safety=safety.lines(directory), signer=signer.fingerprint(directory))
-            made[name] = {"build_id": one["kernel"]["build_id"], "consistency": one["consistency"]}
-    return {"artifacts": found, "made": made}
+    stored = {name: one for name in order.names if (one := artifact(order.store, release, name))}
+    if manifest.CORE_NAME in states.parts(order.names, stored):
+        core = artifact(order.store, release, manifest.CORE_NAME)
+        stored |= {manifest.CORE_NAME: core} if core else {}
+    return {
+        "artifacts": {name: _kept(order.store, release, one) for name, one in stored.items()},
+        "made": {
+            name: {"build_id": one["kernel"]["build_id"], "consistency": one["consistency"]}
+            for name, one in stored.items()
+        },
+    }
+
+
+def _kept(store: Path, release: str, made: dict[str, Any]) -> dict[str, Any]:
+    """What the plan keeps of an artifact."""
+    directory = store / release / made["name"] / made["input_sha256"]
+    kept = {key: made[key] for key in (*KEPT, *TOLD) if key in KEPT or key in made}
+    return {**kept, "safety": safety.lines(directory), "signer": signer.fingerprint(directory)}
 
 
 def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[str, Any]:
@@ -252,10 +261,11 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
 def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verdict:
     if not order.store.is_dir():
         return Verdict("needs-build", f"there is no store at {order.store}: build, or set kpatch_home right")
-    for patch in [{"name": manifest.CORE_NAME}, *order.patches]:
-        if reason := _unfit(patch, host["kernel"], kernel["made"].get(patch["name"])):
-            return Verdict("needs-build", reason)
     artifacts = kernel["artifacts"]
+    asked = {patch["name"]: patch for patch in order.patches}
+    for name in states.parts(order.names, artifacts):
+        if reason := _unfit(asked.get(name, {"name": name}), host["kernel"], kernel["made"].get(name)):
+            return Verdict("needs-build", reason)
     verdict = states.applied(host, order.names, artifacts)
     return verdict if verdict.state == "applied" else states.foreign(host, artifacts) or verdict
 
@@ -281,4 +291,11 @@ def _absent(order: Order, host: dict[str, Any]) -> Verdict:
 def removes_core(core: bool, names: list[str], host: dict[str, Any]) -> bool:
     """Whether the core module goes, too: it stays as long as a patch that stays needs it."""
     going = {manifest.module_name(name) for name in names}
-    return core and all(patch["module"] in going for patch in host.get("patches") or [])
+    staying = [patch for patch in host.get("patches") or [] if patch["module"] not in going]
+    return core and all(patch.get("backend") == manifest.LIVEPATCH for patch in staying)
+
+
+def loads_core(plan: dict[str, Any], host: dict[str, Any]) -> bool:
+    """Whether the core module is to be on, too, on *host*: only where a patch of the plan needs it."""
+    artifacts = plan["kernels"][host["kernel"]["release"]]["artifacts"]
+    return manifest.CORE_NAME in states.parts(plan["patches"], artifacts)

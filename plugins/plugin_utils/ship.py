@@ -69,9 +69,14 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         """Everything that can be known before is known before the first byte is shipped."""
         part, foreseen, todo = parts[0], host, []
         try:
-            for number, part in enumerate(parts):
-                parts[number] = _with_artifact(part, host, arguments["store"])
-            parts = upgrade.with_way(parts, host)
+            # The patches come first: they tell whether the core module is needed at all.
+            found: dict[str, Part] = {}
+            for part in sorted(parts, key=lambda one: one.name == manifests.CORE_NAME):
+                if part.name != manifests.CORE_NAME or host_parts.need_core(list(found.values())):
+                    found[part.name] = _with_artifact(part, host, arguments["store"])
+            if "core" in arguments:
+                arguments = {**arguments, "core": manifests.CORE_NAME in found}
+            parts = upgrade.with_way([found[part.name] for part in parts if part.name in found], host)
             for part in parts:
                 todo.append(_steps(part, parts, foreseen))
                 foreseen = decide.reached(foreseen, part)

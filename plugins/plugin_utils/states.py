@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, module_name
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH, module_name
 
 STATES = {
     "absent": "nothing of it is on",
@@ -66,8 +66,17 @@ def lost(look: Any) -> Verdict | None:
 
 
 def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Verdict:
-    """How much of the core module and the patches *names* is on, as the very bytes of *artifacts*."""
-    return _combine({name: _one(host, name, artifacts.get(name)) for name in [CORE_NAME, *names]})
+    """How much of the patches *names*, and of the core module if they need it, is on, as the bytes of *artifacts*."""
+    return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
+
+
+def parts(names: list[str], artifacts: Artifacts) -> list[str]:
+    """What is to be on for the patches *names*: they, and before them the core module.
+
+    It is not among them where all of *artifacts* are for the kernel's own livepatch.
+    """
+    needed = any(artifacts.get(name, {}).get("backend") != LIVEPATCH for name in names)
+    return [CORE_NAME, *names] if needed else names
 
 
 def present(host: dict[str, Any], names: list[str], core: bool) -> Verdict:
@@ -112,9 +121,9 @@ def complaints(kernel: dict[str, Any], planned: dict[str, Any]) -> list[str]:
     return told
 
 
-def _combine(parts: dict[str, Verdict]) -> Verdict:
-    states = {verdict.state for verdict in parts.values()}
-    text = "; ".join(f"{name} {part.reason or part.state}" for name, part in parts.items())
+def _combine(found: dict[str, Verdict]) -> Verdict:
+    states = {verdict.state for verdict in found.values()}
+    text = "; ".join(f"{name} {part.reason or part.state}" for name, part in found.items())
     if "transitioning" in states:
         return Verdict("transitioning", text)
     if states == {"applied"}:

@@ -154,8 +154,8 @@ class Fleet:
         return [path.read_text() for path in self.home.glob("rollouts/*/ledger.jsonl")]
 
 
-def store(directory: Path, release: str, name: str, build_id: str = "aa") -> Path:
-    """An artifact; returns its .ko."""
+def store(directory: Path, release: str, name: str, build_id: str = "aa", **changes: Any) -> Path:
+    """An artifact, with *changes* to its manifest; returns its .ko. It takes the place of what was there."""
     module = manifests.module_name(name)
     image = f"{release} {name}".encode()
     manifest = {
@@ -177,11 +177,13 @@ def store(directory: Path, release: str, name: str, build_id: str = "aa") -> Pat
         "build_id": "cc",
         "sha256": hashlib.sha256(image).hexdigest(),
         "size": len(image),
+        **changes,
     }
     place = directory / release / name / manifest["input_sha256"]
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     (place / manifest["file"]).write_bytes(image)
     (place / "manifest.json").write_text(manifests.dump(manifest))
+    (place.parent / "current").unlink(missing_ok=True)
     (place.parent / "current").symlink_to(place.name)
     return place / manifest["file"]
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
-from conftest import OTHER, Fleet
+from conftest import OTHER, RELEASE, Fleet, store
 
 EVERYONE = ["h1", "h2", "h3", "h4", "h5"]
 
@@ -133,6 +134,34 @@ def test_rollback_of_one_patch_keeps_the_core_module_for_the_other(fleet: Fleet)
     assert run.status == 0
     assert [patch["module"] for patch in fleet.read("h1")["host"]["patches"]] == ["kpatch_one"]
     assert fleet.read("h1")["host"]["core"]
+
+
+def test_set_for_the_kernels_own_livepatch_goes_without_the_core_module(fleet: Fleet) -> None:
+    """There is none in the store, none comes to a host, and none is missed."""
+    shutil.rmtree(fleet.home / "store" / RELEASE / "kpatch")
+    for name in fleet.patches:
+        store(fleet.home / "store", RELEASE, name, backend="livepatch")
+    assert fleet.run("rollout").status == 0
+    assert fleet.patched() == EVERYONE
+    assert [name for name in EVERYONE if fleet.read(name)["host"]["core"]] == []
+    assert fleet.states() == dict.fromkeys(EVERYONE, "applied")
+    plan = json.loads((fleet.rollout() / "plan.json").read_text())
+    assert sorted(plan["kernels"][RELEASE]["artifacts"]) == ["one", "two"]
+    fleet.forget()
+    assert (fleet.run("rollout").status, fleet.touched) == (0, [])
+    assert fleet.run("status").status == 0
+    assert fleet.run("rollback").status == 0
+    assert fleet.bare() == EVERYONE
+
+
+def test_one_patch_for_the_core_module_among_others_brings_it_along(fleet: Fleet) -> None:
+    store(fleet.home / "store", RELEASE, "one", backend="livepatch")
+    assert fleet.run("rollout").status == 0
+    assert all(fleet.read(name)["host"]["core"] for name in EVERYONE)
+    run = fleet.run("rollback", "-e", json.dumps({"kpatch_patches": [{"name": "two"}]}))
+    assert run.status == 0
+    assert [name for name in EVERYONE if fleet.read(name)["host"]["core"]] == [], "nothing that stays needs it"
+    assert fleet.read("h1")["host"]["patches"][0]["module"] == "kpatch_one"
 
 
 @pytest.mark.fault("controller-killed")

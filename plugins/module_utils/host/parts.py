@@ -84,6 +84,15 @@ def asked_for(kind: str, params: dict[str, Any]) -> list[Part]:
     return _with_core(patches, params["state"]) if params["core"] else _ordered(patches, params["state"])
 
 
+def need_core(patches: list[Part]) -> bool:
+    """Whether the core module has to be on for *patches*: not if each has an artifact for the kernel's own livepatch.
+
+    Without patches it is wanted for itself.
+    """
+    backends = [patch.manifest and patch.manifest["backend"] for patch in patches]
+    return not backends or any(backend != manifests.LIVEPATCH for backend in backends)
+
+
 def with_artifacts(parts: list[Part], artifacts: list[dict[str, Any]], downgrade: bool = False) -> list[Part]:
     """*parts* with what came along for them: each artifact is a checked 'manifest' and, if it was shipped, 'src'."""
     came: dict[str, dict[str, Any]] = {}

@@ -231,6 +231,19 @@ class TestPatchset:
             assert self.run(driver, check=check)["changed"]
             assert len(driver.calls) == count + 1
 
+    def test_patches_for_livepatch_alone_go_without_the_core_module(self, driver: Driver) -> None:
+        (driver.host.root / "sys/kernel/livepatch").mkdir()
+        driver.host.transition("kpatch", "absent").reach()
+        (driver.store / RELEASE / "kpatch/current").unlink()
+        for name, build in [("a", "3"), ("b", "4")]:
+            driver.build(name, build, backend="livepatch")
+        assert self.run(driver)["changed"]
+        assert driver.calls == ["put /remote/tmp/kpatch_a.ko", "put /remote/tmp/kpatch_b.ko", self.MODULE]
+        assert [one["manifest"]["name"] for one in driver.sent["artifacts"]] == ["a", "b"]
+        assert driver.sent["core"] is False
+        driver.build("b", "5")
+        assert self.run(driver)["reason"] == "needs-build"
+
     def test_nothing_to_do_needs_no_trip(self, driver: Driver) -> None:
         self.enable(driver, "a")
         self.enable(driver, "b")

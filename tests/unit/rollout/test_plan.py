@@ -82,6 +82,25 @@ def test_rollback_needs_no_artifact_and_leaves_the_core_to_a_patch_that_stays(tm
     assert states == {"both": "applied", "gone": "absent", "core": "staged", "bare": "absent"}
 
 
+def test_core_module_counts_only_where_a_patch_needs_it(order: plan.Order, store: Path) -> None:
+    """A store without one, and one that is rebuilt meanwhile, are nothing to a set for the kernel's own livepatch."""
+    put(store, "fix", input_sha256="2" * 64, backend="livepatch")
+    made = plan.make("id", order, {"on": look("kpatch_fix"), "off": look()}, False)
+    assert {name: host["state"] for name, host in made["hosts"].items()} == {"on": "applied", "off": "absent"}
+    assert not plan.loads_core(made, look()["host"])
+    put(store, "kpatch", input_sha256="3" * 64)
+    assert plan.changed_artifacts(made) == []
+    put(store, "fix", input_sha256="4" * 64)
+    assert plan.loads_core(plan.make("id", order, {"off": look()}, False), look()["host"])
+
+
+def test_patch_for_livepatch_that_stays_does_not_hold_the_core_module() -> None:
+    host = look("kpatch", "kpatch_fix", "kpatch_other")["host"]
+    assert not plan.removes_core(True, ["fix"], host)
+    host["patches"][1]["backend"] = "livepatch"
+    assert plan.removes_core(True, ["fix"], host)
+
+
 def test_new_build_in_the_store_is_noticed(order: plan.Order, store: Path) -> None:
     made = plan.make("id", order, {"h": look()}, False)
     assert plan.changed_artifacts(made) == []

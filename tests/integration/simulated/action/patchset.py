@@ -31,7 +31,7 @@ class ActionModule(SimulatedAction):
         host = self.file["host"]
         if (stop := self.change(step, on != bool(host["core"]), name)) is not None:
             return stop
-        if not on and host["patches"]:
+        if not on and any(patch["backend"] == "kpatch" for patch in host["patches"]):
             return {"failed": True, "reason": "core-in-use", "msg": "patches are registered"}
         host["core"] = loaded(artifact(arguments, host, name)) if on else None
         return {"changed": True, "msg": "core: changed"}
@@ -41,9 +41,10 @@ class ActionModule(SimulatedAction):
         there = any(patch["module"] == module for patch in host["patches"])
         if (stop := self.change(step, on != there, f"patch {name}")) is not None:
             return stop
-        if on and not host["core"]:
+        made = artifact(arguments, host, name) if on else None
+        if made and made["backend"] == "kpatch" and not host["core"]:
             return {"failed": True, "reason": "core-missing", "msg": "the core module is not loaded"}
         host["patches"] = [patch for patch in host["patches"] if patch["module"] != module]
-        if on:
-            host["patches"].append(loaded(artifact(arguments, host, name)))
+        if made:
+            host["patches"].append(loaded(made))
         return {"changed": True, "msg": f"{name}: changed"}

@@ -87,6 +87,7 @@ def loaded(manifest: dict[str, Any]) -> dict[str, Any]:
         "srcversion": manifest["srcversion"],
         "build_id": manifest["build_id"],
         "initstate": "live",
+        "backend": manifest["backend"],
         "abi": 1,
         "enabled": True,
         "transition": False,
