@@ -114,6 +114,7 @@ def check(manifest: Any) -> dict[str, Any]:
         value = manifest.get(key)
         _expect(key, value, isinstance(value, int) and not isinstance(value, bool) and value > 0)
     serial = manifest.get("serial", 0)
+    _expect("replace", manifest.get("replace", False), isinstance(manifest.get("replace", False), bool))
     _expect("serial", serial, isinstance(serial, int) and not isinstance(serial, bool) and 0 <= serial < 1 << 40)
     for key in ("source_sha256", "input_sha256", "sha256"):
         value = manifest.get(key)

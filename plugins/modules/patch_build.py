@@ -66,6 +66,14 @@ options:
     type: str
     choices: [kpatch, livepatch, auto]
     default: kpatch
+  replace:
+    description:
+      - Whether the patch takes the place of every other patch of the same backend on a host, in the switch in which it
+        comes. It then has to contain all that is to stay.
+      - Patches of the core module that are replaced have their own unpatch hooks called; those of the kernel's own
+        livepatch have not.
+    type: bool
+    default: false
   strict:
     description:
       - Whether each hunk of the diff has to fit at the very lines that it names. Without this, it may stand elsewhere
@@ -214,6 +222,7 @@ def main() -> None:
             store=Path(options["store"]),
             signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
             backend=options["backend"],
+            replace=options["replace"],
             strict=options["strict"],
         )
 

@@ -69,10 +69,11 @@ def _complete(patch: dict[str, Any]) -> dict[str, Any]:
             raise FleetError(
                 f"patch {patch['name']!r}: {axis} can't be {chosen[axis]!r}: use one of {', '.join(words)}"
             )
-    if "strict" in patch:
-        if not isinstance(patch["strict"], bool):
-            raise FleetError(f"patch {patch['name']!r}: strict can't be {patch['strict']!r}: use true or false")
-        chosen["strict"] = patch["strict"]
+    for key in ("replace", "strict"):
+        if not isinstance(patch.get(key, False), bool):
+            raise FleetError(f"patch {patch['name']!r}: {key} can't be {patch[key]!r}: use true or false")
+        if key in patch:
+            chosen[key] = patch[key]
     return {"name": patch["name"], "source": str(source), **chosen}
 
 

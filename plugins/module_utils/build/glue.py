@@ -43,18 +43,24 @@ def abi(header: str) -> int:
     return int(match["abi"])
 
 
-def livepatch(template: str, name: str, emitted: EmittedObject) -> str:
+def livepatch(template: str, name: str, emitted: EmittedObject, replace: bool = False) -> str:
     """The C of the tables for the kernel's own livepatch."""
     return _render(
         template,
         functions=emitted.functions,
         objects=_objects(emitted),
+        replace=replace,
         description=f"kpatch.fleet: {name}",
     )
 
 
 def tables(
-    template: str, name: str, emitted: EmittedObject, originals: Originals, consistency: Mapping[str, str]
+    template: str,
+    name: str,
+    emitted: EmittedObject,
+    originals: Originals,
+    consistency: Mapping[str, str],
+    replace: bool = False,
 ) -> str:
     """The C of the tables; raise BuildError if a symbol can't be named in C."""
     for identifier in [f.alias for f in emitted.functions] + [r.place for r in emitted.relocs]:
@@ -69,6 +75,7 @@ def tables(
         leave=consistency["leave"],
         switch=consistency["switch"],
         means=consistency.get("means", STOPPING),
+        replace=replace,
         description=f"kpatch.fleet: {name}",
     )
 

@@ -53,6 +53,7 @@ PATCH: dict[str, Any] = {
     "switch": {"type": "str", "choices": list(SWITCH), "default": "kernel"},
     "means": {"type": "str", "choices": list(MEANS), "default": STOPPING},
     "backend": {"type": "str", "choices": list(CHOICES), "default": KPATCH},
+    "replace": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
     **COMMON,
 }

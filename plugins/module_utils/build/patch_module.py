@@ -99,6 +99,7 @@ class Request:
     cache: Path
     store: Path
     backend: str = KPATCH  # or livepatch, or auto
+    replace: bool = False  # whether it takes the place of every other patch of its backend
     strict: bool = False  # whether each hunk has to stand at the very lines that the diff names
     signer: ModuleSigner | None = None
 
@@ -181,6 +182,7 @@ def _inputs(request: Request, core: Core) -> dict[str, Any]:
         "sources": inputs.sources_digest(request.sources),
         "consistency": dict(request.consistency),
         "backend": request.backend,
+        "replace": request.replace,
         "strict": request.strict,
         "core": core.digest,
         "signer": request.signer and request.signer.digest,
@@ -356,8 +358,9 @@ class _Build:
         """The C of the module's tables."""
         sources, name = self.request.sources, self.request.name
         if self.backend == LIVEPATCH:
-            return glue.livepatch(sources[glue.LIVEPATCH], name, emitted)
-        return glue.tables(sources[glue.TABLES], name, emitted, _originals(diffs), self.request.consistency)
+            return glue.livepatch(sources[glue.LIVEPATCH], name, emitted, self.request.replace)
+        how = self.request.consistency, self.request.replace
+        return glue.tables(sources[glue.TABLES], name, emitted, _originals(diffs), *how)
 
     @property
     def srcversion(self) -> str:
@@ -372,6 +375,7 @@ class _Build:
             "source_sha256": text_sha256(self.request.source),
             "input_sha256": self.digest,
             "consistency": dict(self.request.consistency),
+            "replace": self.request.replace,
             "functions": [
                 {"object": entry.object, "name": entry.name, "sympos": entry.sympos, "reason": entry.reason}
                 for entry in emitted.functions

@@ -132,6 +132,15 @@ def test_the_means_are_those_asked_for(consistency: dict[str, str], means: str) 
     assert f".means = KPATCH_BY_{means}," in text
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_it_replaces_others_only_if_that_is_asked_for(replace: bool) -> None:
+    core = (KMOD / "patch" / glue.TABLES).read_text()
+    livepatch = (KMOD / "patch" / glue.LIVEPATCH).read_text()
+    text = glue.tables(core, "some", EMITTED, ORIGINALS, CONSISTENCY, replace)
+    assert (".replace = true," in text) == replace
+    assert (".replace = true," in glue.livepatch(livepatch, "some", EMITTED, replace)) == replace
+
+
 def test_abi_is_read_from_the_header() -> None:
     assert glue.abi((KMOD / "core" / glue.HEADER).read_text()) >= 1
     with pytest.raises(BuildError, match="KPATCH_ABI"):
