@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import sys
 from typing import Protocol
 
@@ -23,6 +24,10 @@ _DELETE_MODULE = 176
 
 # How the core module begins the line in which it tells the kernel log why it refused.
 _CORE_REFUSAL = "kpatch: refused: "
+# kernel/module/signing.c: whatever is wrong with a signature, the errno is EKEYREJECTED and only this line, which does
+# not name the module, tells what it is. The kernel has no other words for a key that it doesn't know.
+_UNTRUSTED = re.compile(r"^Loading of .* is rejected$")
+_UNKNOWN_KEY = "unavailable key"
 
 _LOAD_REASONS = {
     errno.EBUSY: ("busy", "it can't be switched on now"),
@@ -83,6 +88,8 @@ def explain_load(module: str, error: OSError, refusal: str, log: list[str]) -> H
         reason, meaning = "wrong-vermagic", "it was compiled for another kernel; build it for this one"
     name = errno.errorcode.get(code, str(code))
     words = refusal or next((line for line in log if _tells_why(line, module)), "")
+    if code == errno.EKEYREJECTED and _UNKNOWN_KEY in words:
+        reason, meaning = _LOAD_REASONS[errno.ENOKEY]
     if code == errno.EBUSY:
         reason = busy_reason(words)
     said = f"; the kernel says: {words}" if words else ""
@@ -94,4 +101,5 @@ def _tells_why(line: str, module: str) -> bool:
 
     One that doesn't comes before: "kpatch_x: tainting kernel with TAINT_LIVEPATCH".
     """
-    return (module in line or _CORE_REFUSAL in line) and "tainting kernel" not in line
+    named = module in line or _CORE_REFUSAL in line or _UNTRUSTED.match(line) is not None
+    return named and "tainting kernel" not in line

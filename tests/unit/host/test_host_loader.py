@@ -10,13 +10,17 @@ import errno
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import explain_load
 
+_STRANGE_KEY = "Loading of module with unavailable key is rejected"
+
 
 @pytest.mark.parametrize(
     ("code", "refusal", "log", "reason", "words"),
     [
         (errno.EBUSY, "cat/7 is in foo", [], "busy", "cat/7 is in foo"),
         (errno.EBUSY, "function foo is already redirected by someone else", [], "foreign-patch", "function foo"),
-        (errno.EKEYREJECTED, "", ["Loading of module with unavailable key is rejected"], "signature", "EKEYREJECTED"),
+        (errno.EKEYREJECTED, "", [_STRANGE_KEY], "signature", "enrol the key"),
+        (errno.EKEYREJECTED, "", [_STRANGE_KEY], "signature", "unavailable key"),
+        (errno.EKEYREJECTED, "", ["Loading of unsigned module is rejected"], "signature", "unsigned module"),
         (
             errno.ENOEXEC,
             "",
