@@ -41,6 +41,10 @@ cycles: ## a patch loaded, enabled, disabled and unloaded 1,000 times under load
 bench-core: ## what the core module costs beside the kernel's own means; writes docs/performance.md
 	@SERIES='$(SERIES)' scripts/bench-core
 
+.PHONY: bench-matrix
+bench-matrix: ## a matrix of kernels and patches, built serially and in parallel (SERIES=6.1,6.12 ROUNDS=3)
+	@SERIES='$(SERIES)' ROUNDS='$(ROUNDS)' scripts/bench-matrix
+
 debug-kernel-tests: ## the kernel tests in a kernel with KASAN, lockdep, kmemleak (its build takes a quarter of an hour)
 	@scripts/debug-kernel-tests
 

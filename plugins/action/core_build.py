@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import BuildAction, read_sources
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import BuildAction, core_sources
 
 
 class ActionModule(BuildAction):
@@ -16,4 +16,4 @@ class ActionModule(BuildAction):
     kind = "core_build"
 
     def _contents(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"sources": read_sources(self._kmod(arguments) / "core")}
+        return {"sources": core_sources(self._kmod(arguments))}

@@ -63,7 +63,7 @@ except ImportError:
     HAS_RICH = False
 
 _OURS = "kpatch.fleet."
-_BUILDS = ("core_build", "patch_build")
+_BUILDS = ("core_build", "patch_build", "matrix_build")
 _STYLES = {"good": "green", "bad": "bold red", "busy": "yellow", "": ""}
 _SECRET = re.compile(r"((?:pass|secret|token|key)[^=:\s]*[=:]\s*)[^\s,}]+", re.IGNORECASE)
 # What the live picture leaves to the lines that are printed above it.

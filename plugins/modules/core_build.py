@@ -130,29 +130,27 @@ progress:
   returned: success
 """
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import COMMON, TOGETHER, perform
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
+    CORE_BUILD,
+    TOGETHER,
+    core_request,
+    perform,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=COMMON, required_together=TOGETHER, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=CORE_BUILD, required_together=TOGETHER, supports_check_mode=True)
     options = module.params
 
-    def request() -> core_module.Request:
-        return core_module.Request(
-            sources=options["sources"] or {},
-            kernel=Identity.of(options["kernel"]),
-            cache=Path(options["cache"]),
-            store=Path(options["store"]),
-            signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
-        )
+    def build(say: Say) -> Result:
+        request = core_request(options, options["kernel"], options["sources"] or {})
+        return core_module.build(request, module.check_mode, say)
 
-    perform(module, lambda say: core_module.build(request(), module.check_mode, say))
+    perform(module, build)
 
 
 if __name__ == "__main__":

@@ -198,35 +198,27 @@ progress:
   returned: success
 """
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import PATCH, TOGETHER, consistency, perform
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
+    PATCH_BUILD,
+    TOGETHER,
+    patch_request,
+    perform,
+)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=PATCH, required_together=TOGETHER, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=PATCH_BUILD, required_together=TOGETHER, supports_check_mode=True)
     options = module.params
 
-    def request() -> patch_module.Request:
-        return patch_module.Request(
-            name=options["name"],
-            source=options["source_text"] or "",
-            consistency=consistency(options),
-            sources=options["sources"] or {},
-            kernel=Identity.of(options["kernel"]),
-            cache=Path(options["cache"]),
-            store=Path(options["store"]),
-            signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
-            backend=options["backend"],
-            replace=options["replace"],
-            strict=options["strict"],
-        )
+    def build(say: Say) -> Result:
+        request = patch_request(options, options, options["kernel"], options["sources"] or {})
+        return patch_module.build(request, module.check_mode, say)
 
-    perform(module, lambda say: patch_module.build(request(), module.check_mode, say))
+    perform(module, build)
 
 
 if __name__ == "__main__":

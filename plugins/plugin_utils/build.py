@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError, check_name
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.follow import following
 
 Result = dict[str, Any]
@@ -20,7 +21,7 @@ _NAMES = ("Kbuild", "Makefile")
 
 
 class BuildAction(ActionBase):  # type: ignore[misc]
-    """*kind* names the module, 'core_build' or 'patch_build', that works on the builder."""
+    """*kind* names the module that works on the builder: 'core_build', 'patch_build' or 'matrix_build'."""
 
     kind: str
 
@@ -32,8 +33,6 @@ class BuildAction(ActionBase):  # type: ignore[misc]
             arguments.update(self._contents(arguments))
         except OSError as error:
             raise AnsibleActionFail(f"{error.filename}: can't be read on the controller: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise AnsibleActionFail(f"{arguments.get('source')}: is not a text in UTF-8: {error}") from error
         result.update(self._built(arguments, task_vars or {}))
         result.pop("invocation", None)  # it would repeat all of the C
         self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -61,6 +60,30 @@ class BuildAction(ActionBase):  # type: ignore[misc]
         if _KMOD.is_dir():
             return _KMOD
         raise AnsibleActionFail(f"the collection has no {_KMOD}; install it again, or name a directory with 'kmod'")
+
+
+def patch_text(patch: dict[str, Any]) -> str:
+    """The text of the source patch of *patch*, as an operator named it."""
+    try:
+        check_name(patch.get("name"))
+        if not patch.get("source"):
+            raise AnsibleActionFail(f"{patch['name']}: 'source' is missing; name the file with the diff")
+        return Path(str(patch["source"])).expanduser().read_text(encoding="utf-8")
+    except ManifestError as error:
+        raise AnsibleActionFail(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise AnsibleActionFail(f"{patch['source']}: is not a text in UTF-8: {error}") from error
+
+
+def core_sources(kmod: Path) -> dict[str, str]:
+    """The C of the core module."""
+    return read_sources(kmod / "core")
+
+
+def patch_sources(kmod: Path) -> dict[str, str]:
+    """The C that every patch module is linked with."""
+    header = kmod / "core/kpatch.h"
+    return {**read_sources(kmod / "patch"), header.name: header.read_text(encoding="utf-8")}
 
 
 def read_sources(directory: Path) -> dict[str, str]:

@@ -51,16 +51,35 @@ def test_kernel_that_cannot_be_built_for_is_named_and_the_other_is_built(mixed: 
     run = mixed.run("build", *options(mixed, source, RELEASE))
     assert run.status != 0
     assert built(mixed) == [f"{RELEASE} kpatch", *everything(OTHER)]
-    assert f"not built: everything for {RELEASE}" in run.output
+    assert f"not built: the core module for {RELEASE}" in run.output
 
 
-def test_refused_patch_is_named_line_by_line_and_the_other_is_built(mixed: Fleet, tmp_path: Path) -> None:
+def test_refused_patch_is_named_line_by_line_for_each_kernel_and_the_other_is_built(
+    mixed: Fleet, tmp_path: Path
+) -> None:
     source = tmp_path / "a.patch"
     source.touch()
     run = mixed.run("build", *options(mixed, source, "one"))
     assert run.status != 0
     assert f"{OTHER} two" in built(mixed)
-    assert '        "  fs/a.c: f: is __init"' in run.output
+    assert run.output.count('        "  fs/a.c: f: is __init"') == 2
+    assert f"not built: one for {RELEASE}" in run.output
+    assert f"; one for {OTHER}" in run.output
+
+
+def test_what_is_built_beside_a_refused_patch_reaches_the_controllers_store(mixed: Fleet, tmp_path: Path) -> None:
+    source = tmp_path / "a.patch"
+    source.touch()
+    current = mixed.home / "store" / OTHER / "two/current"
+    path = current.resolve()
+    away = path.rename(path.with_name("elsewhere"))
+    current.unlink()
+    current.symlink_to(away.name)
+    for name in ("report.json", "report.txt"):
+        (away / name).touch()
+    assert mixed.run("build", *options(mixed, source, "one")).status != 0
+    assert current.resolve() == path
+    assert path.is_dir()
 
 
 def test_missing_source_is_named_before_anything_is_built(mixed: Fleet, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
@@ -24,9 +26,31 @@ def clean_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
+class _Budget:
+    """How many programs run at once, whoever starts them: builds run side by side, and each compiles side by side."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.free = threading.BoundedSemaphore(jobs)
+
+
+_budget = _Budget(max(1, len(os.sched_getaffinity(0))))
+
+
 def workers() -> int:
-    """How many programs to run at once."""
-    return max(1, len(os.sched_getaffinity(0)))
+    """How many programs to run at once: as many as this machine has processors, or as limited() says."""
+    return _budget.jobs
+
+
+@contextmanager
+def limited(jobs: int) -> Iterator[None]:
+    """Run no more than *jobs* programs at once meanwhile. Programs that run already are not counted."""
+    global _budget
+    before, _budget = _budget, _Budget(jobs)
+    try:
+        yield
+    finally:
+        _budget = before
 
 
 def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None = None, warnings: bool = False) -> str:
@@ -36,16 +60,17 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
     """
     command = [str(arg) for arg in argv]
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=clean_environment() if env is None else env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        with _budget.free:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env=clean_environment() if env is None else env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
     except FileNotFoundError as error:
         raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
     if done.returncode != 0:
