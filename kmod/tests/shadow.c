@@ -8,7 +8,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-#include "kpatch_shadow.h"
+#include "kpatch_author.h"
 
 #define ID 0x6b707401UL
 #define OTHER_ID (ID + 1)

@@ -81,9 +81,9 @@ def core_sources(kmod: Path) -> dict[str, str]:
 
 
 def patch_sources(kmod: Path) -> dict[str, str]:
-    """The C that every patch module is linked with."""
-    header = kmod / "core/kpatch.h"
-    return {**read_sources(kmod / "patch"), header.name: header.read_text(encoding="utf-8")}
+    """The C that a patch is built with, by file name: *kmod*/patch, and the headers that it and authors include."""
+    headers = {name: (kmod / "core" / name).read_text(encoding="utf-8") for name in ("kpatch.h", "kpatch_author.h")}
+    return {**read_sources(kmod / "patch"), **headers}
 
 
 def read_sources(directory: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_mod
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import read_sources
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.fleet")
@@ -71,10 +71,7 @@ def _build_all(chosen: list[changes.Change], kernel: Identity, home: Path) -> It
 
 
 def _build_one(change: changes.Change, kernel: Identity, home: Path) -> outcome.Outcome:
-    sources = {
-        **read_sources(ROOT / "kmod/patch"),
-        "kpatch.h": (ROOT / "kmod/core/kpatch.h").read_text(encoding="utf-8"),
-    }
+    sources = patch_sources(ROOT / "kmod")
     consistency = {"leave": "patched_set", "switch": "kernel"}
     request = patch_module.Request(change.name, change.diff, consistency, sources, kernel, CACHE, home / "store")
     return outcome.build(change, request, home / "outcomes")

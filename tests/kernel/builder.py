@@ -16,7 +16,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signatur
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree, ensure, locked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import elf
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import read_sources
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
 from host import Host
 
 KMOD = Path(__file__).parents[2] / "kmod"
@@ -46,12 +46,15 @@ class Builder:
         backend: str = "kpatch",
         signer: ModuleSigner | None = None,
         leave: str = "patched_set",
+        replace: bool = False,
     ) -> Result:
         """A patch module."""
-        sources = {**read_sources(KMOD / "patch"), "kpatch.h": (KMOD / "core/kpatch.h").read_text(encoding="utf-8")}
+        sources = patch_sources(KMOD)
         consistency = {"leave": leave, "switch": switch}
         where = (self.kernel, self.cache, self.store)
-        request = patch_module.Request(name, diff, consistency, sources, *where, backend=backend, signer=signer)
+        request = patch_module.Request(
+            name, diff, consistency, sources, *where, backend=backend, replace=replace, signer=signer
+        )
         return patch_module.build(request, False, print)
 
     def diff(self, file: str, old: str, new: str) -> str:

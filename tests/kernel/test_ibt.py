@@ -67,8 +67,11 @@ def test_what_is_not_exported_is_reached_by_a_return(listing: dict[str, str]) ->
         assert not _CALL.search("\n".join(code))
 
 
-def test_the_public_header_documents_itself(builder: Builder) -> None:
-    command = [builder.tree.source / "scripts/kernel-doc", "-rst", "-Werror", KMOD / "core/kpatch.h"]
+@pytest.mark.parametrize(
+    ("header", "what"), [("kpatch.h", "struct kpatch_patch"), ("kpatch_author.h", "KPATCH_PRE_PATCH")]
+)
+def test_the_public_headers_document_themselves(builder: Builder, header: str, what: str) -> None:
+    command = [builder.tree.source / "scripts/kernel-doc", "-rst", "-Werror", KMOD / "core" / header]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "struct kpatch_patch" in done.stdout
+    assert what in done.stdout

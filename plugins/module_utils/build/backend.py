@@ -4,12 +4,12 @@
 """Which backend a patch module is for: the core module, or the kernel's own livepatch.
 
 Livepatch switches each task once it has left the patched set, and nothing else. A consistency that it can't give is
-refused, never given in part.
+refused, never given in part. Nor can it force a single function: its `force` is an operator's, and for all tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
@@ -19,9 +19,14 @@ CHOICES = (KPATCH, LIVEPATCH, AUTO)
 _GIVEN_BY_LIVEPATCH = {"leave": "patched_set", "switch": "thread"}
 
 
-def choose(asked: str, consistency: Mapping[str, str], config: Mapping[str, str]) -> tuple[str, str]:
-    """The backend, and why; BuildError if the one that was *asked* for can't give the *consistency*."""
-    against = _against_livepatch(consistency, config)
+def choose(
+    asked: str, consistency: Mapping[str, str], config: Mapping[str, str], forced: Sequence[str] = ()
+) -> tuple[str, str]:
+    """The backend, and why; BuildError if the one that was *asked* for can't do it.
+
+    *forced* are the functions that the patch forces.
+    """
+    against = _against_livepatch(consistency, config, forced)
     if asked == LIVEPATCH and against:
         raise BuildError(f"backend {LIVEPATCH}: {against}; ask for backend {KPATCH}, or for auto")
     if asked == AUTO and not against:
@@ -31,11 +36,13 @@ def choose(asked: str, consistency: Mapping[str, str], config: Mapping[str, str]
     return asked, "it was asked for"
 
 
-def _against_livepatch(consistency: Mapping[str, str], config: Mapping[str, str]) -> str:
+def _against_livepatch(consistency: Mapping[str, str], config: Mapping[str, str], forced: Sequence[str]) -> str:
     """Why livepatch is out of the question; empty if it is not."""
     if config.get("CONFIG_LIVEPATCH") != "y":
         return "the kernel is built without CONFIG_LIVEPATCH"
     if dict(consistency) != _GIVEN_BY_LIVEPATCH:
         wanted = f"leave {consistency['leave']}, switch {consistency['switch']}"
         return f"livepatch can't give {wanted}, only leave patched_set, switch thread"
+    if forced:
+        return f"the patch forces {', '.join(forced)}, and livepatch can't force one function, only a whole transition"
     return ""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import marks as author
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.compare import Comparison, compare
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.constants import Users, is_constant
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
@@ -26,6 +27,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ChangedFunction,
     Difference,
     ElfError,
+    Hook,
     ObjectContext,
     ObjectDiff,
     Refusal,
@@ -45,6 +47,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import A
 
 _COLD = re.compile(r"\.cold(\.\d+)?$")
 _DATA = (".data", ".rodata", ".bss")
+_MARK = "mend the name, or leave the mark out"
 _UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
 
 
@@ -75,6 +78,8 @@ class _Differ:
             Entries(self.original, context.source, context.sizes),
             Entries(self.patched, context.source, context.sizes),
         )
+        self.marks = author.read(patched, context.source)
+        self.vouched: dict[Piece, str] = {}  # functions that changed and are to be left alone, and how they did
         self.users = (Users(self.original), Users(self.patched))
         self.comparison = self.separate_constants()
         self.resolver = Resolver(context, self.original)
@@ -93,12 +98,15 @@ class _Differ:
         self.note_differences(changed, carried, new)
         self.check_data()
         self.check_registered()
+        self.result.hooks = self.hooks(new)
         accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
         for piece in new:
             self.note_added(piece, "new function")
         for piece in carried:
             self.note_added(piece, "it changed, and its callers are replaced with it")
-        selection = Selection(self.context, (self.original, self.patched), self.pairs, self.entries, self.resolver)
+        self.check_marks()
+        sides = (self.original, self.patched), self.pairs, self.entries
+        selection = Selection(self.context, *sides, self.resolver, self.marks)
         plan = selection.plan(accepted, [*new, *carried], self.result)
         self.result.refusals = sorted(set(self.result.refusals), key=str)
         self.result.plan = None if self.result.refusals else plan
@@ -117,7 +125,13 @@ class _Differ:
     def can_be_copied(self, comparison: Comparison, piece: Piece) -> bool:
         """Whether it is a constant that changed, and whose users can all be replaced."""
         before = self.pairs.original(piece)
-        if before is None or not is_constant(piece) or is_copied(piece) or comparison.same(before, piece):
+        if (
+            before is None
+            or not is_constant(piece)
+            or self.marks.ignore(piece)
+            or is_copied(piece)
+            or comparison.same(before, piece)
+        ):
             return False
         return self.why_shared(before, piece) is None
 
@@ -137,10 +151,11 @@ class _Differ:
             before = self.pairs.original(piece)
             reason = self.comparison.function(before, piece) if before else None
             parent = by_name.get(_COLD.sub("", piece.name)) if _COLD.search(piece.name) else None
+            into = self.vouched if self.marks.ignore(parent or piece) else changed
             if parent is None and reason:
-                changed[piece] = reason
+                into[piece] = reason
             elif parent is not None and (reason or not before) and self.pairs.original(parent):
-                changed.setdefault(parent, "its .cold part changed")
+                into.setdefault(parent, "its .cold part changed")
         return changed
 
     def carry_to_callers(self, changed: dict[Piece, str]) -> list[Piece]:
@@ -191,6 +206,8 @@ class _Differ:
             Added(self.context.object, name, "it differs in line numbers alone, which is no change")
             for name in self.comparison.moved
         ]
+        self.result.notes += [self.vouch(piece, reason) for piece, reason in self.vouched.items()]
+        changed = {**changed, **self.vouched}
         found = [("changed", "function", piece.name, reason) for piece, reason in changed.items()]
         found += [("changed", "function", piece.name, "its code changed") for piece in carried]
         found += [("new", "function", piece.name, "only the patched file has it") for piece in new]
@@ -209,6 +226,10 @@ class _Differ:
             elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
                 found.append(("changed", "data", piece.name, "its initial value changed"))
         self.result.differences = [Difference(*each) for each in found]
+
+    def vouch(self, piece: Piece, reason: str) -> Added:
+        """The note that something changed and stays as it is."""
+        return Added(self.context.object, piece.name, f"{reason}, but the patch says to ignore that: it stays as it is")
 
     def new_functions(self) -> list[Piece]:
         """The functions that the original file does not have."""
@@ -250,7 +271,8 @@ class _Differ:
                 piece.name, f"{self.context.object} has no symbol of this name; build from the source it was made of"
             )
             return False
-        self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason))
+        forced = self.marks.forces(before.name)
+        self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced))
         return True
 
     def note_added(self, piece: Piece, reason: str) -> None:
@@ -268,6 +290,9 @@ class _Differ:
                 if per_cpu:
                     self.refuse(piece.name, "it is new per-cpu data, which a patch module can't add; use plain data")
             elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
+                if self.marks.ignore(piece):
+                    self.result.notes.append(self.vouch(piece, "the initial value of existing data changed"))
+                    continue
                 self.refuse(
                     piece.name, f"the initial value of existing data changed, but {self.why_shared(before, piece)}"
                 )
@@ -285,9 +310,37 @@ class _Differ:
             same = len(old) == len(new) and all(self._same_registered(*pair) for pair in zip(old, new))
             if same:
                 continue
+            if self.marks.ignore_section(name):
+                self.result.notes.append(self.vouch((new or old)[0], f"the section {name} changed"))
+                continue
             reasons = [reason for prefix, reason in REGISTERED.items() if name.startswith(prefix)]
             what = next((piece.name for piece in new if self.pairs.original(piece) is None), name)
             self.refuse(what, reasons[0] if reasons else f"the section {name} changed; leave it as it is")
+
+    def hooks(self, new: Iterable[Piece]) -> list[Hook]:
+        """The hooks, each a new function."""
+        names = {piece.name for piece in new}
+        found = []
+        for kind, name in self.marks.hooks:
+            if name in names:
+                found.append(Hook(self.context.source, self.context.object, kind, name))
+            else:
+                self.refuse(name, f"it is a {kind} hook, but not a new function of the patch; make one that calls it")
+        return found
+
+    def check_marks(self) -> None:
+        """A mark about something that is not there is a misspelt one, or one for another kernel."""
+        there = {
+            "ignore_function": {author.source_name(p.name) for p in self.original if p.kind is Kind.FUNCTION},
+            "ignore_data": {author.source_name(p.name) for p in self.original if p.kind is Kind.DATA},
+            "ignore_section": {section.name for p in (self.original, self.patched) for section in p.elf.sections},
+        }
+        for kind, names in there.items():
+            for name in sorted(self.marks.names(kind) - names):
+                self.refuse(name, f"the patch says {author.IGNORED[kind]}, but this kernel's file has no such; {_MARK}")
+        forced = {author.source_name(function.name) for function in self.result.changed}
+        for name in sorted(self.marks.names(author.FORCE) - forced):
+            self.refuse(name, f"the patch forces it, but does not replace it in this kernel; {_MARK}")
 
     def _same_registered(self, before: Piece, after: Piece) -> bool:
         if before.kind is Kind.FUNCTION and after.kind is Kind.FUNCTION:

@@ -20,6 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     VMLINUX,
     EmittedFunction,
+    EmittedHook,
     EmittedObject,
     EmittedReloc,
     ObjectDiff,
@@ -31,8 +32,13 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.stubs import share_calls
 
 ALIAS = "__kpatch_new_"
+HOOK = "__kpatch_hook_"
 PLACE = "__kpatch_place_"
 KLP_SYMBOL = ".klp.sym."
+NO_FORCE = (
+    "the patch forces it, and the kernel's own livepatch can't force one function, only a whole transition, by hand; "
+    "ask for backend kpatch"
+)
 _BREAKPOINT = b"\xcc"
 
 
@@ -82,6 +88,7 @@ class _Emitter:
             self._relocate(plan)
         for plan in self.plans:
             self._alias(plan)
+            self._hook(plan)
         if self._refusals:
             raise RefusedError(sorted(set(self._refusals), key=str))
         exported = {outside.name for outside in self._undefined if outside.where is Where.EXPORT}
@@ -164,12 +171,29 @@ class _Emitter:
 
     def _alias(self, plan: Plan) -> None:
         for function, symbol in plan.functions:
-            name = f"{ALIAS}{len(self.result.functions)}_{re.sub(r'[^A-Za-z0-9_]', '_', function.name)}"
-            alias = e.Symbol(name, symbol.value, symbol.size, e.STB_GLOBAL, e.STT_NOTYPE, section=symbol.section)
-            self.elf.symbols.append(alias)
+            if function.forced and self.livepatch:
+                self._refusals.append(Refusal(plan.context.source, function.name, NO_FORCE))
+            name = self._lend(ALIAS, len(self.result.functions), function.name, symbol)
             self.result.functions.append(
-                EmittedFunction(function.object, function.name, function.sympos, name, function.reason)
+                EmittedFunction(function.object, function.name, function.sympos, name, function.reason, function.forced)
             )
+
+    def _hook(self, plan: Plan) -> None:
+        for hook, symbol in plan.hooks:
+            other = next((one for one in self.result.hooks if (one.object, one.kind) == (hook.object, hook.kind)), None)
+            if other is not None:
+                reason = f"{hook.object} has a {hook.kind} hook already, {other.name}; let one function do both"
+                self._refusals.append(Refusal(hook.source, hook.name, reason))
+            name = self._lend(HOOK, len(self.result.hooks), hook.name, symbol)
+            self.result.hooks.append(EmittedHook(hook.object, hook.kind, hook.name, name))
+
+    def _lend(self, prefix: str, number: int, name: str, symbol: e.Symbol) -> str:
+        """The name that the glue knows a function by."""
+        lent = f"{prefix}{number}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+        self.elf.symbols.append(
+            e.Symbol(lent, symbol.value, symbol.size, e.STB_GLOBAL, e.STT_NOTYPE, section=symbol.section)
+        )
+        return lent
 
     def _section_symbol(self, section: e.Section) -> e.Symbol:
         if section.name not in self._section_symbols:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import ALIAS, KLP_SYMBOL, PLACE
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import ALIAS, HOOK, KLP_SYMBOL, PLACE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, ElfError
 
 KLP_RELA = ".klp.rela."
@@ -80,4 +80,4 @@ def _tells_file(symbol: e.Symbol) -> bool:
 
 
 def _lent(symbol: e.Symbol) -> bool:
-    return symbol.name.startswith((ALIAS, PLACE))
+    return symbol.name.startswith((ALIAS, HOOK, PLACE))

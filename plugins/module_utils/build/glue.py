@@ -29,6 +29,7 @@ TABLES = "tables.c.j2"
 LIVEPATCH = "livepatch.c.j2"
 MODULE = "module.c.j2"
 HEADER = "kpatch.h"
+AUTHOR = "kpatch_author.h"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ABI = re.compile(r"^#define KPATCH_ABI (?P<abi>[0-9]+)$", re.MULTILINE)
@@ -48,6 +49,7 @@ def livepatch(template: str, name: str, emitted: EmittedObject, replace: bool = 
     return _render(
         template,
         functions=emitted.functions,
+        hooks=emitted.hooks,
         objects=_objects(emitted),
         replace=replace,
         description=f"kpatch.fleet: {name}",
@@ -63,13 +65,18 @@ def tables(
     replace: bool = False,
 ) -> str:
     """The C of the tables; raise BuildError if a symbol can't be named in C."""
-    for identifier in [f.alias for f in emitted.functions] + [r.place for r in emitted.relocs]:
+    for identifier in [
+        *(function.alias for function in emitted.functions),
+        *(hook.alias for hook in emitted.hooks),
+        *(reloc.place for reloc in emitted.relocs),
+    ]:
         if not _IDENTIFIER.fullmatch(identifier):
             raise BuildError(f"{identifier!r} can't be named in C")
     return _render(
         template,
         functions=emitted.functions,
         originals=originals,
+        hooks=emitted.hooks,
         relocs=emitted.relocs,
         objects=_objects(emitted),
         leave=consistency["leave"],
@@ -108,11 +115,12 @@ def _escaped(character: str) -> str:
 def _objects(emitted: EmittedObject) -> list[dict[str, Any]]:
     """One entry per object, vmlinux first."""
     names = {function.object for function in emitted.functions} | {reloc.object for reloc in emitted.relocs}
-    names |= emitted.referenced - {VMLINUX}
+    names |= {hook.object for hook in emitted.hooks} | (emitted.referenced - {VMLINUX})
     return [
         {
             "module": None if name == VMLINUX else name,
             "functions": [function for function in emitted.functions if function.object == name],
+            "hooks": [hook for hook in emitted.hooks if hook.object == name],
             "relocs": [reloc for reloc in emitted.relocs if reloc.object == name],
         }
         for name in sorted(names, key=lambda name: (name != VMLINUX, name))

@@ -95,6 +95,17 @@ class ChangedFunction:
     name: str
     sympos: int
     reason: str
+    forced: bool = False  # whether it is replaced under the tasks that are in it
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A function of the patch that is called when its object is switched."""
+
+    source: str
+    object: str
+    kind: str  # one of marks.HOOKS
+    name: str
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,7 @@ class ObjectDiff:
     differences: list[Difference] = field(default_factory=list)
     notes: list[Added] = field(default_factory=list)  # what an author has to know: tracepoints that are off
     changed: list[ChangedFunction] = field(default_factory=list)
+    hooks: list[Hook] = field(default_factory=list)
     originals: dict[str, Original] = field(default_factory=dict)  # what the changed ones look like, by name
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)
@@ -150,6 +162,17 @@ class EmittedFunction:
     sympos: int
     alias: str
     reason: str
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class EmittedHook:
+    """One member of a `struct kpatch_hooks` or `struct klp_callbacks`, which calls the function *alias*."""
+
+    object: str
+    kind: str
+    name: str
+    alias: str
 
 
 @dataclass(frozen=True)
@@ -172,6 +195,7 @@ class EmittedObject:
     """What emit() wrote, for the glue. Aliases vanish in finish()."""
 
     functions: list[EmittedFunction] = field(default_factory=list)
+    hooks: list[EmittedHook] = field(default_factory=list)
     relocs: list[EmittedReloc] = field(default_factory=list)
     added: list[Added] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)  # exported symbols that it uses: ____versions wants them

@@ -33,6 +33,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     inputs,
     kbuild,
     layouts,
+    marks,
     overlay,
     reasons,
     safety,
@@ -84,6 +85,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
 )
 
 _SRCVERSION_DIGITS = 24
+_AUTHOR = f"include/{glue.AUTHOR}"  # where #include <kpatch_author.h> finds it
 NO_EFFECT = "the change has no effect on the code of this kernel; there is nothing to patch"
 
 
@@ -94,7 +96,9 @@ class Request:
     name: str
     source: str  # the diff
     consistency: Mapping[str, str]  # leave, switch; means where it is not the usual one
-    sources: Mapping[str, str]  # our C: kmod/patch/*.j2 and kpatch.h, by file name
+    sources: Mapping[
+        str, str
+    ]  # our C, by file name: kmod/patch/*.j2 and the headers of kmod/core that they and authors include
     kernel: Identity
     cache: Path
     store: Path
@@ -122,7 +126,7 @@ class Request:
             )
         if self.backend not in backends.CHOICES:
             raise BuildError(f"backend has to be one of {backends.CHOICES}, not {self.backend!r}")
-        for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER):
+        for name in (glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER, glue.AUTHOR):
             if name not in self.sources:
                 raise BuildError(f"{name} is not among the C of the collection; install the collection again")
         if self.signer is not None:
@@ -199,8 +203,11 @@ class _Build:
         self.digest = digest
         self.scratch = scratch
         self.say = say
-        self.backend, self.why = backends.choose(request.backend, request.consistency, tree.config())
+        forced = marks.forced(request.source)
+        self.backend, self.why = backends.choose(request.backend, request.consistency, tree.config(), forced)
         self.exports = read_symvers(tree.symvers)
+        if self.backend == KPATCH:
+            self.exports = {**self.exports, **core.exports}
         self.tables: dict[str, SymbolTable] = {}
         self._sizes: dict[str, int] | None = None
         self.images: dict[str, Path] = {}
@@ -209,7 +216,7 @@ class _Build:
     def build(self, files: list[source_patch.FilePatch]) -> Result:
         texts, moved = self.apply(files)
         patched = self.scratch / "source"
-        overlay.make(self.tree.source, patched, texts)
+        overlay.make(self.tree.source, patched, {**texts, _AUTHOR: self.request.sources[glue.AUTHOR]})
         units = self.units(files, texts)
         diffs = self.compare(units, patched)
         self.explain(texts, units, patched, diffs)
@@ -293,7 +300,7 @@ class _Build:
                     diffs.append(diff)
         if refusals:
             raise RefusedError(sorted(set(refusals), key=str))
-        if not any(diff.changed for diff in diffs):
+        if not any(diff.changed or diff.hooks for diff in diffs):
             raise RefusedError([Refusal("(whole diff)", source_patch.WHOLE_FILE, NO_EFFECT)])
         return diffs
 
@@ -343,8 +350,7 @@ class _Build:
         (folder / "tables.c").write_text(self.tables_c(emitted, diffs), encoding="utf-8")
         kbuild.external_objects(self.tree, folder, "tables.o")
         parts = [folder / "diff.o", folder / "tables.o"]
-        known = {**self.exports, **(self.core.exports if self.backend == KPATCH else {})}
-        code = glue.module(sources[glue.MODULE], self.srcversion, _undefined(parts), known)
+        code = glue.module(sources[glue.MODULE], self.srcversion, _undefined(parts), self.exports)
         (folder / "module.c").write_text(code, encoding="utf-8")
         kbuild.replay(self.tree, folder, "tables", "module")
         linked, finished = folder / "linked.ko", folder / f"{module}.ko"

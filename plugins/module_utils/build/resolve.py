@@ -12,6 +12,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, ObjectContext, known
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Outside, Where
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
 
 
 class Resolver:
@@ -50,6 +51,8 @@ class Resolver:
         if self._exported(name):
             return Outside(Where.EXPORT, VMLINUX, name)
         export, here = self._context.exports.get(name), self._context.object
+        if export is not None and export.module == CORE_NAME:
+            return Outside(Where.EXPORT, CORE_NAME, name)  # every patch module depends on it
         sympos = self._group.sympos(name, local=False)
         if sympos is not None:
             return Outside(self._where(), here, name, sympos)

@@ -45,6 +45,7 @@ def report(
         "backend": {"name": manifest["backend"], "reason": why},
         "consistency": {**manifest["consistency"], "suffices": _suffices(functions, risks)},
         "replaced": functions,
+        "hooks": [{"object": h.object, "name": h.name, "reason": f"{h.kind} hook"} for h in emitted.hooks],
         "added": [{"object": a.object, "name": a.name, "reason": a.reason} for a in emitted.added],
         "data": data,
         "removed": sorted({name for diff in diffs for name in diff.removed}),
@@ -84,6 +85,7 @@ def text(found: Report) -> str:
 
 _TITLES = {
     "replaced": "Functions that are replaced:",
+    "hooks": "Functions that are called when their object is switched:",
     "added": "Functions that come along:",
     "data": "Data that comes along:",
     "removed": "Functions that the patched source has no more; they stay in the kernel:",
@@ -108,6 +110,7 @@ def _risks(diffs: list[ObjectDiff], types: Mapping[str, list[str]]) -> list[dict
     found = [{"where": name, "kind": "type", "risk": _TYPE.format(count=len(where))} for name, where in sources.items()]
     for diff in diffs:
         found += [{"where": note.name, "kind": "note", "risk": note.reason} for note in diff.notes]
+        found += [{"where": f.name, "kind": "force", "risk": _FORCED} for f in diff.changed if f.forced]
         found += [
             {"where": added.name, "kind": "data", "risk": _DATA}
             for added in diff.added_data
@@ -120,6 +123,10 @@ _TYPE = (
     "the patch defines this type anew ({count} files see it): what the kernel has allocated already has the old "
     "layout, and code that is not replaced goes on using that; use a shadow variable for a new member"
 )
+_FORCED = (
+    "it is forced: tasks that are in it go on in the old code while others use the new one; the module stays loaded "
+    "until the next boot"
+)
 _DATA = "it begins as initialised when the module is loaded, and is gone when it is unloaded"
 
 
@@ -130,6 +137,8 @@ def _suffices(functions: list[Any], risks: list[dict[str, str]]) -> str:
             "leave kernel, switch kernel, and only with shadow variables: a type changes, so old and new code must not "
             "handle the same object."
         )
+    if not functions:
+        return "leave function, switch function: no function is replaced; what the patch does is in its hooks."
     if len(functions) > 1:
         return (
             "leave patched_set, switch thread: several functions change, and one of them may rely on another; no type "

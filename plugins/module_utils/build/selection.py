@@ -19,6 +19,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate impor
     is_once_flag,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import is_branch
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.marks import Marks
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Added,
     ObjectContext,
@@ -63,10 +64,12 @@ class Selection:
         pairs: Correlation,
         entries: tuple[Entries, Entries],
         resolver: Resolver,
+        marks: Marks,
     ) -> None:
         self._context, self._pairs, self._resolver = context, pairs, resolver
         self._original, self._parts = parts
         self._entries = entries[1]
+        self._marks = marks
         self._taken = addresses_taken(self._original)
         self._plan = Plan(context)
         self._included: set[int] = set()
@@ -106,6 +109,8 @@ class Selection:
     def _note(self, changed: list[Piece], new: list[Piece], included: list[Piece], result: ObjectDiff) -> None:
         originals = {before.name: piece for piece in changed if (before := self._pairs.original(piece))}
         self._plan.functions = [(function, self._symbols[id(originals[function.name])]) for function in result.changed]
+        by_name = {piece.name: piece for piece in new}
+        self._plan.hooks = [(hook, self._symbols[id(by_name[hook.name])]) for hook in result.hooks]
         for piece in [*new, *included]:
             symbol = piece.symbol
             if symbol and symbol.bind != e.STB_LOCAL and self._pairs.original(piece) is None:
@@ -158,13 +163,16 @@ class Selection:
         for section in self._parts.elf.sections:
             if not section.flags & e.SHF_ALLOC or not _is_unknown_table(self._parts, section):
                 continue
+            if self._marks.ignore_section(section.name):
+                continue
             for reloc in section.relocs:
                 piece = self._parts.target(section, reloc).piece
                 if piece is not None and piece.kind is Kind.FUNCTION and id(piece) in self._included:
                     self._refuse(
                         piece.name,
                         f"the section {section.name} has an entry for it, and what that means in a patch module "
-                        "is not known to this builder; patch the functions that call it",
+                        "is not known to this builder; patch the functions that call it, or, if it means "
+                        f'nothing there, say KPATCH_IGNORE_SECTION("{section.name}")',
                     )
 
     # Laying them out.

@@ -18,6 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ChangedFunction,
     ElfError,
+    Hook,
     ObjectContext,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Parts, Piece, Target
@@ -141,6 +142,7 @@ class Plan:
     sections: list[e.Section] = field(default_factory=list)
     symbols: list[e.Symbol] = field(default_factory=list)
     functions: list[tuple[ChangedFunction, e.Symbol]] = field(default_factory=list)
+    hooks: list[tuple[Hook, e.Symbol]] = field(default_factory=list)
     outside: list[tuple[e.Symbol, Outside]] = field(default_factory=list)
     added: list[e.Symbol] = field(default_factory=list)  # new global symbols: other object files may refer to them
 

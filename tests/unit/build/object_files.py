@@ -98,7 +98,7 @@ class Pair:
     def finished(self, *diffs: ObjectDiff) -> tuple[EmittedObject, Path]:
         """The emitted object, linked with a table that uses its aliases, and finished."""
         emitted, diff = self.emit(*diffs)
-        names = [f.alias for f in emitted.functions] + [r.place for r in emitted.relocs]
+        names = [f.alias for f in (*emitted.functions, *emitted.hooks)] + [r.place for r in emitted.relocs]
         glue = "".join(f"extern char {name}[];\n" for name in names)
         glue += "void *const glue_table[] = {" + ", ".join(names) + "};\n"
         linked = self.link("linked.o", diff, self.compile("glue", glue), kernel=False)

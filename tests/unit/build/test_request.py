@@ -16,7 +16,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LEAVE
 
 
 def check(leave: str, switch: str, **means: str) -> None:
-    sources = dict.fromkeys((glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER), "")
+    sources = dict.fromkeys((glue.TABLES, glue.LIVEPATCH, glue.MODULE, glue.HEADER, glue.AUTHOR), "")
     consistency = {"leave": leave, "switch": switch, **means}
     kernel = Identity("6.1.0-1-amd64", "v", "ab")
     patch_module.Request("some", "diff", consistency, sources, kernel, Path("/cache"), Path("/store")).check()

@@ -51,6 +51,16 @@ def test_livepatch_never_gives_less_than_asked_for(consistency: dict[str, str], 
         backend.choose("livepatch", consistency, config)
 
 
+def test_livepatch_can_not_force_one_function() -> None:
+    found, why = backend.choose("auto", THREAD, CONFIG, ["some_function"])
+    assert (found, why) == (
+        "kpatch",
+        "auto: the patch forces some_function, and livepatch can't force one function, only a whole transition",
+    )
+    with pytest.raises(BuildError, match="backend livepatch: the patch forces some_function, .*ask for backend kpatch"):
+        backend.choose("livepatch", THREAD, CONFIG, ["some_function"])
+
+
 def test_types_are_compared_by_their_members() -> None:
     before = "struct a { int x; struct { int y; } in; }; enum e { A, B }; struct b { int z; };"
     after = "struct a {\n int x;\n struct { long y; } in; }; enum e { A, C, B }; struct b {  int  z; };\nstruct c { };"

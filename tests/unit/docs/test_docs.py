@@ -108,6 +108,12 @@ def test_every_other_command_is_run_somewhere(page: str, command: str) -> None:
     assert words in (ROOT / path).read_text(), path
 
 
+@pytest.mark.parametrize("example", sorted((ROOT / "docs/examples").glob("*.patch")), ids=lambda path: path.stem)
+def test_the_guide_shows_the_examples_that_kernels_run(example: Path) -> None:
+    assert f"```diff\n{example.read_text()}```\n" in TEXTS["docs/patch-author-guide.md"]
+    assert f'example("{example.stem}")' in (ROOT / "tests/kernel/test_author.py").read_text()
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_a_runbook(state: str) -> None:
     assert f"\n### {state}\n" in TEXTS["docs/runbooks.md"]

@@ -11,7 +11,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-#include "kpatch_shadow.h"
+#include "kpatch_author.h"
 
 struct shadow {
 	struct hlist_node node;
