@@ -83,19 +83,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         super().__init__()
         self._progress = Progress(time.monotonic)
         self._live: Any = None
-        self._play = ""
+        # The play that goes on, and the one that was said last.
+        self._play, self._said = "", ""
         self._ended = False
         self._started: dict[str, float] = {}
         # What was said last of the counts, and when.
         self._told, self._told_at = "", 0.0
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        # With serial the same play starts once for each batch.
-        if play.get_name() != self._play:
-            self._play = play.get_name()
-            self._say(f"-- {self._play}")
+        # A play without hosts, as there is one for those that went wrong, is not worth a line.
+        self._play = play.get_name()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002
+        # With serial the same play starts once for each batch.
+        if self._said != self._play:
+            self._said = self._play
+            self._say(f"-- {self._play}")
         if _action(task) == "report":
             # What is printed from here on is to be copied: no line of it may be broken to fit the picture.
             self._end_picture()
@@ -135,6 +138,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._say(f"LOST {result.host.get_name()}: {_message(result.result)}", "bad")
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
+        if self._said:
+            return
         self._say("no host is matched by the pattern; what do -i, --limit and kpatch_hosts say?", "bad")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:

@@ -158,6 +158,17 @@ def test_without_a_terminal_it_writes_plain_lines(tmp_path: Path) -> None:
     assert "\x1b" not in output
 
 
+_NOBODY = "no host is matched by the pattern"
+
+
+def test_play_without_hosts_is_told_only_if_none_of_the_plays_has_any(tmp_path: Path) -> None:
+    nobody = "- hosts: all:!all\n  name: nobody's\n  tasks: []\n"
+    output = run(tmp_path, terminal=False, play=PLAY + nobody)
+    assert "nobody's" not in output
+    assert _NOBODY not in output
+    assert _NOBODY in run(tmp_path, terminal=False, play=nobody)
+
+
 def test_on_a_terminal_it_ends_with_the_same_words(tmp_path: Path) -> None:
     output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run(tmp_path, terminal=True, TERM="xterm"))
     assert "FAILED b: the reason" in output
