@@ -109,7 +109,7 @@ def plot_windows(found: Found, entries: str, key: str, path: Path) -> None:
             label = f"{'switch' if what == 'window' else 'empty stop_machine()'}, {name}"
             axes.plot(counts, medians, style, label=label)
     axes.set(xlabel=key, ylabel="median, ms (emulated)", title=f"Stop window, {found['release']}")
-    _save(figure, axes, path)
+    save(figure, axes, path)
 
 
 def plot_transitions(found: Found, path: Path) -> None:
@@ -123,10 +123,10 @@ def plot_transitions(found: Found, path: Path) -> None:
         axes.barh(places, medians, 0.4, label="busy" if busy else "idle")
     axes.set_yticks(range(len(models)), models)
     axes.set(xlabel="loaded until on, median, ms (emulated)", title=f"Transitions, {found['release']}", xscale="log")
-    _save(figure, axes, path)
+    save(figure, axes, path)
 
 
-def _save(figure: Any, axes: Any, path: Path) -> None:
+def save(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
@@ -140,7 +140,7 @@ def machine() -> str:
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"model name\s*:\s*(.*)", text)
     cores = len(re.findall(r"^processor", text, re.MULTILINE))
-    return f"{cores} cores of {model[1] if model else platform.machine()}, QEMU without hardware acceleration (TCG)"
+    return f"{cores} cores of {model[1] if model else platform.machine()}"
 
 
 def section(found: Found, pictures: Path) -> str:
@@ -162,9 +162,14 @@ def section(found: Found, pictures: Path) -> str:
 
 
 def write(page: Path, command: str, results: Iterable[Found]) -> None:
-    """Put the results between the marks of *page*."""
-    before, _begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    head = f"Measured on {machine()}, by `{command}`. Minimum / median where there are two figures.\n"
-    body = "\n".join([head, *(section(found, page.with_suffix("")) for found in results)])
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after or chr(10)}", encoding="utf-8")
+    """Put the results of the core module's benchmarks into *page*."""
+    where = f"{machine()}, QEMU without hardware acceleration (TCG)"
+    head = f"Measured on {where}, by `{command}`. Minimum / median where there are two figures.\n"
+    put(page, BEGIN, END, "\n".join([head, *(section(found, page.with_suffix("")) for found in results)]))
+
+
+def put(page: Path, begin: str, end: str, text: str) -> None:
+    """Put *text* between two marks of *page*."""
+    before, _begin, rest = page.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after or chr(10)}", encoding="utf-8")

@@ -1,112 +1,147 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout costs the controller, and how that grows with the fleet: simulated hosts, real playbooks and gates.
+"""What a rollout costs the controller, and how that grows with the fleet, beside a ping of the same hosts.
 
-What a simulated host costs is next to nothing, and so what is measured is Ansible and our part on the controller.
+The hosts are directories (tests/unit/host/fake_host.py) behind connection/simulated.py; playbooks, roles, plugins and
+payloads are the product's own.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from conftest import Fleet, tree
+import rollout_report
+import yaml
+from fake_host import RELEASE, FakeHost, elf
 
 Row = dict[str, Any]
-RUNS = ("one look", "applying", "no change")
+PATCHES = ("one", "two")
+# About as large as what is built for Debian's kernels.
+_SIZES = {"kpatch": 90_000, "one": 20_000, "two": 9_000}
+# What it is compared with: a ping by ansible, and one by a play of nothing else, which costs Ansible less.
+PING, PLAY = "ansible -m ping", "a play of ping"
+RUNS = (PING, PLAY, "applying", "no change")
+_PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": None}]}]
 
 
-def measure(fleet: Fleet, what: str) -> Row:
-    """One run: seconds, processor seconds of the controller, its memory, round trips per host."""
-    (fleet.hosts / "trips.log").unlink(missing_ok=True)
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    status = look(fleet) if what == "one look" else fleet.run("rollout").status
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if status:
-        raise SystemExit(f"{what} with {len(fleet.names)} hosts failed")
-    return {
-        "hosts": len(fleet.names),
-        "run": what,
-        "seconds": round(time.monotonic() - begin, 1),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "max_rss_mb": round(after.ru_maxrss / 1024),
-        "trips": trips(fleet),
-    }
+class Fleet:
+    """*count* hosts below *directory*, and a store with what they are to have."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self.directory, self.count = directory, count
+        self.roots, self.home = directory / "roots", directory / "home"
+        names = [f"h{number}" for number in range(1, count + 1)]
+        for name in names:
+            (self.roots / name).mkdir(parents=True)
+            FakeHost(self.roots / name)
+        self._fill_store()
+        variables = {
+            "ansible_connection": "simulated",
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_remote_tmp": str(directory / "tmp"),
+            "simulated_roots": str(self.roots),
+        }
+        inventory = {"all": {"hosts": dict.fromkeys(names), "vars": variables}}
+        (directory / "inventory.yml").write_text(yaml.safe_dump(inventory))
+        (directory / "ping.yml").write_text(yaml.safe_dump(_PLAY))
+
+    def _fill_store(self) -> None:
+        builder = FakeHost(self.directory / "builder")
+        for name in ("kpatch", *PATCHES):
+            image = elf(extra=name.encode() + bytes(_SIZES[name]))
+            manifest, _src = builder.artifact(name, build=name, image=image)
+            place = self.home / "store" / RELEASE / name / manifest["input_sha256"]
+            place.mkdir(parents=True)
+            (place / manifest["file"]).write_bytes(image)
+            (place / "manifest.json").write_text(json.dumps(manifest))
+            (place.parent / "current").symlink_to(place.name)
+
+    def command(self, run: str) -> list[str]:
+        """A ping, or a rollout, with nothing on the hosts or with all of it."""
+        inventory = ["-i", str(self.directory / "inventory.yml")]
+        if run == PING:
+            return ["ansible", "all", *inventory, "-m", "ansible.builtin.ping"]
+        if run == PLAY:
+            return ["ansible-playbook", *inventory, "ping.yml"]
+        extra = {
+            "kpatch_home": str(self.home),
+            "kpatch_patches": [{"name": name} for name in PATCHES],
+            "kpatch_batches": [1, "25%", "50%"],
+            # Looks during a soak are as many as the operator wants, each a round trip more.
+            "kpatch_policy": {"soak": 0},
+        }
+        return ["ansible-playbook", *inventory, "kpatch.fleet.rollout", "-e", json.dumps(extra)]
+
+    def measure(self, run: str) -> Row:
+        """Seconds, the controller's processor seconds and its memory, and per host what went over its connection."""
+        trips = self.roots / "trips.log"
+        trips.unlink(missing_ok=True)
+        begin = time.monotonic()
+        with (self.directory / "output.txt").open("w") as output:
+            process = subprocess.Popen(self.command(run), stdout=output, stderr=subprocess.STDOUT, cwd=self.directory)
+            _pid, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{run} with {self.count} hosts failed:\n{(self.directory / 'output.txt').read_text()}")
+        return {
+            "hosts": self.count,
+            "run": run,
+            "seconds": round(time.monotonic() - begin, 1),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+            "max_rss_mb": round(usage.ru_maxrss / 1024, 1),
+            **_traffic(trips.read_text().splitlines()),
+        }
 
 
-def trips(fleet: Fleet) -> int:
-    """The most round trips that any host took."""
-    lines = (fleet.hosts / "trips.log").read_text().splitlines()
-    return max(Counter(line.split()[0] for line in lines).values())
+def _traffic(lines: list[str]) -> Row:
+    """The most that any host had: modules run, other operations of its connection, and bytes; and each module's."""
+    hosts: dict[str, Counter[str]] = defaultdict(Counter)
+    payloads: dict[str, int] = {}
+    for line in lines:
+        name, what, size = line.split()
+        files = what in ("shell", "put")
+        hosts[name].update({"files" if files else "trips": 1, "bytes": int(size)})
+        if not files:
+            payloads[what] = max(payloads.get(what, 0), int(size))
+    most = {key: max(host[key] for host in hosts.values()) for key in ("trips", "files", "bytes")}
+    return {**most, "payloads": payloads}
 
 
-def look(fleet: Fleet) -> int:
-    """What Ansible itself costs for one module on each host."""
-    command = ["ansible", "all", "-i", str(fleet.directory / "inventory.yml"), "-m", "kpatch.fleet.host_info", "-o"]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(fleet.collections)}
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
-
-
-def plot(rows: list[Row], key: str, title: str) -> str:
-    """A line for each kind of run, as SVG: hosts to the right, *key* upwards."""
-    width, height, edge = 420, 240, 40
-    most_hosts, most = max(row["hosts"] for row in rows), max(row[key] for row in rows)
-    parts = [f'<text x="{edge}" y="20">{title}, up to {most}</text>']
-    parts.append(f'<text x="{width - 90}" y="{height - 8}">{most_hosts} hosts</text>')
-    parts.append(f'<path d="M{edge},{edge} V{height - edge} H{width - edge}" fill="none" stroke="#888"/>')
-    for number, run in enumerate(RUNS):
-        colour = ("#888888", "#c2410c", "#1d4ed8")[number]
-        points = [
-            f"{edge + (width - 2 * edge) * row['hosts'] / most_hosts:.0f},"
-            f"{height - edge - (height - 2 * edge) * row[key] / most:.0f}"
-            for row in rows
-            if row["run"] == run
-        ]
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{edge + 8}" y="{edge + 14 * number + 12}" fill="{colour}">{run}</text>')
-    frame = (
-        f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="11"'
-    )
-    return f"<svg {frame}>\n" + "\n".join(parts) + "\n</svg>\n"
-
-
-def page(rows: list[Row]) -> str:
-    """The figures as Markdown."""
-    head = ["| hosts | run | s | CPU s | MB | round trips a host |", "|---:|---|---:|---:|---:|---:|"]
-    keys = ("hosts", "run", "seconds", "cpu_seconds", "max_rss_mb", "trips")
-    return "\n".join([*head, *("| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows)]) + "\n"
+def measure(counts: list[int]) -> list[Row]:
+    """All kinds of runs with each of these fleets."""
+    rows = []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as scratch:
+            fleet = Fleet(Path(scratch), count)
+            for run in RUNS:
+                rows.append(fleet.measure(run))
+                print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def main() -> None:
-    """Measure with a quarter, a half and all of the hosts; the results go to the directory that is named."""
-    hosts, target = int(sys.argv[1]), Path(sys.argv[2])
-    target.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        top = tree(Path(scratch) / "collections")
-        for count in (hosts // 4, hosts // 2, hosts):
-            directory = Path(scratch) / str(count)
-            directory.mkdir()
-            fleet = Fleet(directory, top, count)
-            fleet.sizes = [1, "25%", "50%"]
-            fleet.time_limit = None
-            for run in RUNS:
-                rows.append(measure(fleet, run))
-                print(rows[-1], file=sys.stderr, flush=True)
-    (target / "rollout.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (target / "rollout.md").write_text(page(rows))
-    for key, title in (("cpu_seconds", "CPU seconds of the controller"), ("max_rss_mb", "MB of its largest process")):
-        (target / f"rollout-{key}.svg").write_text(plot(rows, key, title))
-    print(page(rows))
+    """Measure; write the figures, and the page if it is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("hosts", help="numbers of hosts, with commas between them")
+    parser.add_argument("target", type=Path, help="the directory for the figures")
+    parser.add_argument("--page", type=Path, help="the page that the tables and plots go to")
+    arguments = parser.parse_args()
+    arguments.target.mkdir(parents=True, exist_ok=True)
+    rows = measure([int(number) for number in arguments.hosts.split(",")])
+    (arguments.target / "rollout.json").write_text(json.dumps(rows, indent=2) + "\n")
+    print(rollout_report.text(rows))
+    if arguments.page:
+        rollout_report.write(arguments.page, f"make bench-rollout HOSTS={arguments.hosts}", rows)
 
 
 if __name__ == "__main__":

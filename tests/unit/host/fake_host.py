@@ -44,7 +44,10 @@ def elf(vermagic: str = VERMAGIC, extra: bytes = b"", signed: bool = False) -> b
 
 
 class FakeHost:
-    """A host at *root*. What *refuse* holds for a module makes its loading, switching or unloading fail."""
+    """A host at *root*, which is made if it is not there yet.
+
+    What *refuse* holds for a module makes its loading, switching or unloading fail.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -52,6 +55,11 @@ class FakeHost:
         self.refuse: dict[tuple[str, str], list[int]] = {}
         self.refusal = ""
         self.calls: list[str] = []
+        if not (root / "proc").exists():
+            self._make()
+
+    def _make(self) -> None:
+        root = self.root
         kernel = root / "proc/sys/kernel"
         (kernel / "random").mkdir(parents=True)
         (kernel / "osrelease").write_text(RELEASE + "\n")
