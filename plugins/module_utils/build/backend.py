@@ -9,13 +9,14 @@ refused, never given in part. Nor can it force a single function: its `force` is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, Added, BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
 
 AUTO = "auto"
 CHOICES = (KPATCH, LIVEPATCH, AUTO)
+UNDOES_RELOCATIONS = "clear_relocate_add"  # a function of arch/x86/kernel/module.c, from 6.3 on
 _GIVEN_BY_LIVEPATCH = {"leave": "patched_set", "switch": "thread"}
 
 
@@ -34,6 +35,21 @@ def choose(
     if asked == AUTO:
         return KPATCH, f"auto: {against}"
     return asked, "it was asked for"
+
+
+def limits(backend: str, referenced: Iterable[str], undoes_relocations: bool) -> list[Added]:
+    """What the backend can't do in this kernel for a patch that refers to symbols of the objects *referenced*.
+
+    *undoes_relocations*: whether the kernel has UNDOES_RELOCATIONS. Without it livepatch leaves its relocations behind
+    when a module goes, and when the module comes again the kernel takes them for damage: seen on 6.1.
+    """
+    if backend != LIVEPATCH or undoes_relocations:
+        return []
+    reason = (
+        "this kernel's livepatch can patch the module once: when it was unloaded, or refused by a hook, it can't be "
+        "loaded again ('Exec format error') before the patch has been unloaded and loaded again"
+    )
+    return [Added(name, name, reason) for name in sorted(set(referenced) - {VMLINUX})]
 
 
 def _against_livepatch(consistency: Mapping[str, str], config: Mapping[str, str], forced: Sequence[str]) -> str:

@@ -222,7 +222,9 @@ class _Build:
         self.explain(texts, units, patched, diffs)
         module, emitted = self.link(diffs)
         manifest = self.manifest(module, emitted)
-        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why, moved)
+        undoes = backends.UNDOES_RELOCATIONS in self.symbols(VMLINUX)
+        limits = backends.limits(self.backend, emitted.referenced, undoes)
+        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why, moved, limits)
         return self.publish(manifest, module, told)
 
     def explain(self, texts: overlay.Texts, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import EmittedObject, ObjectDiff
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Added, EmittedObject, ObjectDiff
 
 JSON_NAME, TEXT_NAME = "report.json", "report.txt"
 _FORMAT = 1
@@ -28,16 +28,18 @@ def report(
     types: Mapping[str, list[str]],
     why: str,
     moved: Iterable[object] = (),
+    limits: Iterable[Added] = (),
 ) -> Report:
     """What is to be said.
 
     *types*, by source file, are those that the patch defines anew, *why* is the backend's, *moved* the hunks that stand
-    at other lines than the diff says.
+    at other lines than the diff says, *limits* what the backend can't do in this kernel.
     """
     diffs = list(diffs)
     functions = [{"object": f.object, "name": f.name, "reason": f.reason} for f in emitted.functions]
     data = [{"object": a.object, "name": a.name, "reason": a.reason} for diff in diffs for a in diff.added_data]
     risks = _risks(diffs, types)
+    risks += [{"where": limit.name, "kind": "backend", "risk": limit.reason} for limit in limits]
     return {
         "format": _FORMAT,
         "name": manifest["name"],

@@ -61,6 +61,16 @@ def test_livepatch_can_not_force_one_function() -> None:
         backend.choose("livepatch", THREAD, CONFIG, ["some_function"])
 
 
+def test_a_livepatch_that_can_patch_a_module_but_once_says_so() -> None:
+    (limit,) = backend.limits("livepatch", {"vmlinux", "8021q"}, False)
+    assert limit.name == "8021q"
+    assert "can patch the module once" in limit.reason
+    assert backend.limits("livepatch", {"vmlinux", "8021q"}, True) == []
+    assert backend.limits("kpatch", {"vmlinux", "8021q"}, False) == []
+    text = safety.text(safety.report(MANIFEST, EmittedObject(), [], {}, "it was asked for", (), [limit]))
+    assert f"  8021q: {limit.reason}\n" in text
+
+
 def test_types_are_compared_by_their_members() -> None:
     before = "struct a { int x; struct { int y; } in; }; enum e { A, B }; struct b { int z; };"
     after = "struct a {\n int x;\n struct { long y; } in; }; enum e { A, C, B }; struct b {  int  z; };\nstruct c { };"
