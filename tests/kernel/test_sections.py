@@ -89,7 +89,8 @@ def test_what_the_sections_are_for(patched: Host, special: Builder) -> None:
     assert (first["calls"], second["calls"]) == (2, 4)
     # __bug_table: the line as the builder numbers it.
     log = patched.run("dmesg")
-    warnings = re.findall(r"WARNING: .* at (\S+):(\d+) (\S+)", log)
+    # "WARNING: CPU: 0 PID: 1 at file:line function"; 7.2 says "WARNING: file:line at function".
+    warnings = re.findall(r"WARNING: (?:CPU.* at )?(\S+):(\d+)(?: at)? (\S+)", log)
     lines = (special.tree.source / FILE).read_text(encoding="utf-8").splitlines()
     # The lines keep their numbers: counted is from the nearest one that the patch has left as it was.
     body = BODY.splitlines()

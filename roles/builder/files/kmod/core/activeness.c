@@ -208,24 +208,34 @@ static kpatch_pinned_t check_pinned(struct task_struct *task, void *data)
 
 /**
  * kpatch_check_living() - check all tasks that don't run, while others do
- * @check:	the question; the answer is about the first task in the way
+ * @check:	the question; the answer is about the first task that is inside,
+ *		or else about the first that can't be told of: that may pass
  *
  * Nothing is certain when it returns: it is there to find out cheaply that a
  * switch would fail.
  */
 enum kpatch_verdict kpatch_check_living(struct kpatch_check *check)
 {
-	struct pinned pinned = { .check = check, .verdict = KPATCH_LEFT };
+	enum kpatch_verdict verdict = KPATCH_LEFT;
+	struct pinned pinned = { .check = check };
 	struct task_struct *process, *task;
+	struct kpatch_check first = *check;
 
 	rcu_read_lock();
 	for_each_process_thread(process, task) {
+		pinned.verdict = KPATCH_LEFT;
 		if (task != current)
 			kpatch_call_pinned(task, check_pinned, &pinned);
-		if (pinned.verdict != KPATCH_LEFT)
-			goto unlock;
+		if (pinned.verdict == KPATCH_INSIDE) {
+			rcu_read_unlock();
+			return KPATCH_INSIDE;
+		}
+		if (pinned.verdict != KPATCH_LEFT && verdict == KPATCH_LEFT) {
+			verdict = pinned.verdict;
+			first = *check;
+		}
 	}
-unlock:
 	rcu_read_unlock();
-	return pinned.verdict;
+	*check = first;
+	return verdict;
 }
