@@ -9,11 +9,13 @@ could have been known from the diff.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import RefusedError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import locked
 from builder import Builder
 from host import Host
 
@@ -21,6 +23,7 @@ DEMO = Path(__file__).parents[2] / "playbooks/files/demo"
 MEMINFO = "fs/proc/meminfo.c"
 VLAN_OPS = "net/8021q/vlan_dev.c"
 READ_WRITE = "fs/read_write.c"
+SOFTIRQS = "fs/proc/softirqs.c"
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +157,35 @@ def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tm
     other = Builder(core.kernel, core.cache, tmp_path)
     assert _but_time(other.core().manifest) == _but_time(core.core().manifest)
     assert _but_time(other.patch("demo-meminfo", demo("demo-meminfo")).manifest) == _but_time(first.manifest)
+
+
+def test_a_cache_at_another_place_gives_the_same_bytes(core: Builder, tmp_path: Path) -> None:
+    # It indexes an array, of which UBSAN has a record where the kernel has UBSAN (7.2).
+    diff = core.diff(SOFTIRQS, 'seq_puts(p, "      ', 'seq_puts(p, "kpatch')
+    other = Builder(core.kernel, _moved_cache(core, tmp_path / "cache"), tmp_path / "store")
+    for first, again in ((core.core(), other.core()), (core.patch("record", diff), other.patch("record", diff))):
+        assert first.path is not None
+        assert again.changed
+        assert _but_time(again.manifest) == _but_time(first.manifest)
+        for module in first.path.glob("*.ko"):
+            for place in (core.cache, tmp_path):
+                assert str(place).encode() not in module.read_bytes()
+            if "CONFIG_UBSAN" in core.tree.config() and module.name == "kpatch_record.ko":
+                assert f"source/{SOFTIRQS}".encode() in module.read_bytes()
+
+
+def _moved_cache(core: Builder, place: Path) -> Path:
+    """The kernel's part of the cache, at another place."""
+    root = place / "kernels" / core.kernel.release
+    root.mkdir(parents=True)
+    (place / "toolchains").symlink_to(core.cache / "toolchains")
+    with locked(core.cache, core.kernel.release):
+        for part in core.tree.root.iterdir():
+            if part == core.tree.objects:
+                shutil.copytree(part, root / part.name, symlinks=True)
+            else:
+                (root / part.name).symlink_to(part)
+    return place
 
 
 def _but_time(manifest: dict[str, Any]) -> dict[str, Any]:

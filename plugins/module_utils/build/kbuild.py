@@ -24,6 +24,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     RefusedError,
 )
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.overlay import SOURCE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, clean_environment, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree
@@ -56,7 +57,7 @@ exec {compiler} -c -x c /dev/null -o "$out"
 
 @dataclass(frozen=True)
 class Unit:
-    """How kbuild makes one object file of the kernel; the commands run in the tree's ``objects/``."""
+    """How kbuild makes one object file of the kernel; the commands were made for the tree's ``objects/``."""
 
     source: str  # "fs/proc/meminfo.c"
     object: str  # "vmlinux" or a module's name
@@ -120,8 +121,10 @@ def _make(tree: Tree, objects: Path, external: Path | None) -> tuple[list[Arg], 
         "KBUILD_CHECKSRC=0",
     ]
     if external is not None:
-        # Nothing in an external module tells where it was made.
-        settings += [f"KBUILD_EXTMOD={external}", f"KCFLAGS=-g0 -ffile-prefix-map={external}/="]
+        # Nothing in an external module tells where it or the kernel's headers were; in UBSAN's records no option would
+        # change that.
+        mapped = f"-ffile-prefix-map={external}/= -fmacro-prefix-map={source}/="
+        settings += [f"KBUILD_EXTMOD={external}", f"KCFLAGS=-g0 {mapped}", "UBSAN_SANITIZE=n"]
     # 5.10 includes its makefiles by paths in the source.
     return ["make", "-rR", "-s", "-I", source, "-f", source / "Makefile", *settings], cwd
 
@@ -203,28 +206,20 @@ def parse_command(source: str, text: str) -> Unit:
     return Unit(source, _object(commands[0]), tuple(commands[0]), tuple(objtool))
 
 
-def compile_unit(
-    tree: Tree, which: Unit, out: Path, sectioned: bool = False, overlay: Path | None = None, debug: str = "-g0"
-) -> None:
+def compile_unit(tree: Tree, which: Unit, out: Path, place: Path, sectioned: bool = False, debug: str = "-g0") -> None:
     """Make *which* at *out* as the kernel's build makes it, but for debug information, of which it has none.
 
-    *sectioned* puts each function and each variable into a section of its own; *overlay* is a view of the
-    source to compile instead of the tree's; *debug* is another option for debug information.
+    *place* is a workplace (see overlay), whose source is compiled; *sectioned* puts each function and each variable
+    into a section of its own; *debug* is another option for debug information.
     """
-    command = _command(tree, which, out, overlay)
-    extra = [*(_SECTIONED if sectioned else ()), debug]
-    try:
-        tree.tools.run([command[0], *command[1:-1], *extra, command[-1]], cwd=tree.objects)
-    except BuildError as error:
-        said = str(error).replace(f"{overlay}/", "")
-        raise _refused(which.source, f"it does not compile: {_first_errors(said)}") from error
+    command = _command(tree, which, out)
+    _compile(tree, which, [*command[:-1], *(_SECTIONED if sectioned else ()), debug, command[-1]], place)
     _objtool(tree, which, out)
 
 
-def compile_nothing(tree: Tree, which: Unit, out: Path) -> None:
+def compile_nothing(tree: Tree, which: Unit, out: Path, place: Path) -> None:
     """What *which* would be if its file were empty."""
-    command = list(_redirected(which.compiler, out))
-    tree.tools.run([*command[:-1], *_SECTIONED, "-g0", "-x", "c", "/dev/null"], cwd=tree.objects)
+    tree.tools.run([*_command(tree, which, out)[:-1], *_SECTIONED, "-g0", "-x", "c", "/dev/null"], cwd=place)
 
 
 def _objtool(tree: Tree, which: Unit, out: Path) -> None:
@@ -232,19 +227,22 @@ def _objtool(tree: Tree, which: Unit, out: Path) -> None:
         tree.tools.run([*which.objtool[:-1], out], cwd=tree.objects, env={**clean_environment(), "SRCARCH": "x86"})
 
 
-def preprocessed(tree: Tree, which: Unit, overlay: Path | None = None) -> str:
+def preprocessed(tree: Tree, which: Unit, place: Path) -> str:
     """What the compiler gets to see of *which*, without the lines' numbers and without empty lines."""
-    try:
-        text = tree.tools.run([*_command(tree, which, Path("-"), overlay), "-E", "-P"], cwd=tree.objects)
-    except BuildError as error:
-        raise _refused(which.source, f"it does not compile: {_first_errors(str(error))}") from error
-    text = text.replace(f"{overlay}/", f"{tree.source}/")
+    text = _compile(tree, which, [*_command(tree, which, Path("-")), "-E", "-P"], place)
     return "\n".join(line for line in text.splitlines() if line)
 
 
-def _command(tree: Tree, which: Unit, out: Path, overlay: Path | None) -> list[str]:
-    command = list(_redirected(which.compiler, out))
-    return command if overlay is None else [_moved(word, tree.source, overlay) for word in command]
+def _command(tree: Tree, which: Unit, out: Path) -> list[str]:
+    """The compile command, to be run in a workplace."""
+    return [word.replace(f"{tree.source}/", f"{SOURCE}/") for word in _redirected(which.compiler, out)]
+
+
+def _compile(tree: Tree, which: Unit, command: Sequence[Arg], place: Path) -> str:
+    try:
+        return tree.tools.run(command, cwd=place)
+    except BuildError as error:
+        raise _refused(which.source, f"it does not compile: {_first_errors(str(error))}") from error
 
 
 def external_objects(tree: Tree, directory: Path, *targets: str) -> None:
@@ -322,14 +320,10 @@ def _redirected(command: tuple[str, ...], out: Path) -> Iterable[str]:
         following = word == "-o"
 
 
-def _moved(word: str, source: Path, overlay: Path) -> str:
-    return word.replace(f"{source}/", f"{overlay}/")
-
-
 def _refused(source: str, reason: str) -> RefusedError:
     return RefusedError([Refusal(source, WHOLE_FILE, reason)])
 
 
 def _first_errors(said: str) -> str:
-    errors = [line.strip() for line in said.splitlines() if "error:" in line]
+    errors = [line.strip().removeprefix(f"{SOURCE}/") for line in said.splitlines() if "error:" in line]
     return "; ".join(errors[:_ERROR_LINES]) or said

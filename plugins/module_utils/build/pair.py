@@ -25,24 +25,25 @@ Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the 
 
 
 class Pair:
-    """Compares units of *tree* with those of *patched*, a view of its source; several may be at work at once."""
+    """Compares units of *tree*, made in the workplaces *plain* and *patched*; several may be at work at once."""
 
     def __init__(
         self,
         tree: Tree,
+        plain: Path,
         patched: Path,
         folder: Path,
         context: Callable[[kbuild.Unit], ObjectContext],
         image: Callable[[str], Path],
     ) -> None:
-        self._tree, self._patched, self.folder = tree, patched, folder
+        self._tree, self._plain, self._patched, self.folder = tree, plain, patched, folder
         self._context, self._image = context, image
         self._numbers = itertools.count()
 
     def including(self, unit: kbuild.Unit) -> Outcome:
         """A unit that may include what the patch changes: most turn out to have nothing of it."""
         try:
-            before = kbuild.preprocessed(self._tree, unit)
+            before = kbuild.preprocessed(self._tree, unit, self._plain)
             if before == kbuild.preprocessed(self._tree, unit, self._patched):
                 return None, []
         except RefusedError as error:
@@ -51,11 +52,11 @@ class Pair:
 
     def changed(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch changes."""
-        return self._guarded(unit, lambda out: kbuild.compile_unit(self._tree, unit, out, sectioned=True))
+        return self._guarded(unit, lambda out: kbuild.compile_unit(self._tree, unit, out, self._plain, sectioned=True))
 
     def added(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch adds: all of it is new."""
-        return self._guarded(unit, lambda out: kbuild.compile_nothing(self._tree, unit, out))
+        return self._guarded(unit, lambda out: kbuild.compile_nothing(self._tree, unit, out, self._plain))
 
     def _guarded(self, unit: kbuild.Unit, make_original: Callable[[Path], None]) -> Outcome:
         folder = self.folder / str(next(self._numbers))
@@ -67,14 +68,14 @@ class Pair:
 
     def _compare(self, unit: kbuild.Unit, stem: Path, make_original: Callable[[Path], None]) -> Outcome:
         original, patched, shipped = (stem.with_name(f"{stem.name}.{kind}.o") for kind in _KINDS)
-        kbuild.compile_unit(self._tree, unit, patched, sectioned=True, overlay=self._patched)
+        kbuild.compile_unit(self._tree, unit, patched, self._patched, sectioned=True)
         make_original(original)
         if original.read_bytes() == patched.read_bytes():
             return None, []
         diff = diff_objects(original, patched, self._context(unit))
         if not diff.changed:
             return diff, diff.refusals
-        kbuild.compile_unit(self._tree, unit, shipped)
+        kbuild.compile_unit(self._tree, unit, shipped, self._plain)
         diff.originals = originals(shipped, [changed.name for changed in diff.changed])
         return diff, diff.refusals + match.compare(shipped, self._image(unit.object), diff)
 

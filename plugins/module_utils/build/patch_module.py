@@ -202,6 +202,7 @@ class _Build:
         self.core = core
         self.digest = digest
         self.scratch = scratch
+        self.plain, self.patched = scratch / "plain", scratch / "patched"  # where the source is compiled
         self.say = say
         forced = marks.forced(request.source)
         self.backend, self.why = backends.choose(request.backend, request.consistency, tree.config(), forced)
@@ -215,19 +216,20 @@ class _Build:
 
     def build(self, files: list[source_patch.FilePatch]) -> Result:
         texts, moved = self.apply(files)
-        patched = self.scratch / "source"
-        overlay.make(self.tree.source, patched, {**texts, _AUTHOR: self.request.sources[glue.AUTHOR]})
         units = self.units(files, texts)
-        diffs = self.compare(units, patched)
-        self.explain(texts, units, patched, diffs)
+        overlay.workplace(self.tree.source, self.tree.objects, self.plain, {})
+        shown = {**texts, _AUTHOR: self.request.sources[glue.AUTHOR]}
+        overlay.workplace(self.tree.source, self.tree.objects, self.patched, shown)
+        diffs = self.compare(units)
+        self.explain(texts, units, diffs)
         module, emitted = self.link(diffs)
         manifest = self.manifest(module, emitted)
         undoes = backends.UNDOES_RELOCATIONS in self.symbols(VMLINUX)
         limits = backends.limits(self.backend, emitted.referenced, undoes)
-        told = safety.report(manifest, emitted, diffs, self.types(units, patched, diffs), self.why, moved, limits)
+        told = safety.report(manifest, emitted, diffs, self.types(units, diffs), self.why, moved, limits)
         return self.publish(manifest, module, told)
 
-    def explain(self, texts: overlay.Texts, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> None:
+    def explain(self, texts: overlay.Texts, units: Touched, diffs: list[ObjectDiff]) -> None:
         """Say of each function why it is in, in words of the source."""
         edited = reasons.Edits()
         for path, text in texts.items():
@@ -237,22 +239,22 @@ class _Build:
         for diff in diffs:
             unit = by_source.get(diff.context.source)
             if unit is not None and diff.changed:
-                own = reasons.functions(source_patch.read_text(patched / unit.source))
-                reasons.explain(diff, edited, own, functools.partial(self.inlined, unit, patched))
+                own = reasons.functions(source_patch.read_text(self.patched / overlay.SOURCE / unit.source))
+                reasons.explain(diff, edited, own, functools.partial(self.inlined, unit))
 
-    def inlined(self, unit: kbuild.Unit, patched: Path) -> dict[str, set[str]]:
+    def inlined(self, unit: kbuild.Unit) -> dict[str, set[str]]:
         """What the compiler inlines in a unit of the patched source."""
         self.say(f"{self.tree.release}: asking the compiler what it inlines in {unit.source}")
         out = self.scratch / "inlined.o"
-        kbuild.compile_unit(self.tree, unit, out, overlay=patched, debug="-g1")
+        kbuild.compile_unit(self.tree, unit, out, self.patched, debug="-g1")
         return reasons.inlined(out)
 
-    def types(self, units: Touched, patched: Path, diffs: list[ObjectDiff]) -> dict[str, list[str]]:
+    def types(self, units: Touched, diffs: list[ObjectDiff]) -> dict[str, list[str]]:
         """The types that the patch defines anew, by source file; only where code changed."""
         sources = {diff.context.source for diff in diffs}
         return {
             unit.source: layouts.changed(
-                kbuild.preprocessed(self.tree, unit), kbuild.preprocessed(self.tree, unit, patched)
+                kbuild.preprocessed(self.tree, unit, self.plain), kbuild.preprocessed(self.tree, unit, self.patched)
             )
             for unit in (*units.changed, *units.including)
             if unit.source in sources
@@ -282,9 +284,9 @@ class _Build:
             raise RefusedError(refusals)
         return units
 
-    def compare(self, units: Touched, patched: Path) -> list[ObjectDiff]:
+    def compare(self, units: Touched) -> list[ObjectDiff]:
         """What differs, and whether what it would replace is what runs."""
-        pair = Pair(self.tree, patched, self.scratch / "objects", self.context, self.image)
+        pair = Pair(self.tree, self.plain, self.patched, self.scratch / "objects", self.context, self.image)
         pair.folder.mkdir()
         work = [
             *((pair.changed, unit) for unit in units.changed),

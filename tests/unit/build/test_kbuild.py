@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, generators, kbuild, overlay, special
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import identify, kbuild_package
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import parse_symvers
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.toolchain import Toolchain
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 COMMAND = (
@@ -64,6 +65,38 @@ def test_overlay_shows_replaced_files_with_their_neighbours(tmp_path: Path) -> N
     assert out == "int answer = 42 + 1;\n"
     assert (source / "fs/proc/some.c").read_text() == "old\n"
     assert (tmp_path / "view/fs/proc/other.c").read_text() == "other\n"
+
+
+INDEXED = "int table[4];\nint indexed(int i);\nint indexed(int i)\n{\n\treturn table[i];\n}\n"
+
+
+def compiled_at(root: Path, replaced: overlay.Texts) -> bytes:
+    """An object whose record for UBSAN names its source, compiled from the tree below *root*."""
+    tree = SimpleNamespace(source=root / "source", objects=root / "objects", tools=Toolchain())
+    (tree.source / "fs").mkdir(parents=True)
+    (tree.source / "fs/some.c").write_text(INDEXED)
+    (tree.objects / "include").mkdir(parents=True)
+    (tree.objects / "source").symlink_to(tree.source)  # as kbuild has it
+    overlay.workplace(tree.source, tree.objects, root / "place", replaced)
+    flags = (f"-fmacro-prefix-map={tree.source}/=", "-O2", "-fsanitize=bounds-strict", "-c", "-o", "fs/some.o")
+    some = kbuild.Unit("fs/some.c", "vmlinux", ("gcc", *flags, str(tree.source / "fs/some.c")), ())
+    kbuild.compile_unit(tree, some, root / "some.o", root / "place")  # type: ignore[arg-type]
+    return (root / "some.o").read_bytes()
+
+
+def test_no_object_tells_where_it_was_compiled(tmp_path: Path) -> None:
+    here = compiled_at(tmp_path / "here", {})
+    assert b"\0source/fs/some.c\0" in here
+    assert str(tmp_path).encode() not in here
+    assert compiled_at(tmp_path / "there", {}) == here
+    assert compiled_at(tmp_path / "patched", {"fs/some.c": INDEXED}) == here
+
+
+def test_errors_of_the_compiler_name_the_file_as_the_diff_does(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError) as refused:
+        compiled_at(tmp_path, {"fs/some.c": INDEXED.replace("table[i]", "tabel[i]")})
+    (found,) = refused.value.refusals
+    assert found.reason.startswith("it does not compile: fs/some.c:5:16: error: 'tabel' undeclared")
 
 
 def test_symvers() -> None:
