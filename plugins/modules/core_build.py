@@ -123,8 +123,12 @@ offsets:
   type: list
   elements: str
   returned: success
+report:
+  description: Null; only patches have a safety report.
+  type: str
+  returned: success
 progress:
-  description: What was done, step by step.
+  description: What was done, step by step; the last one says what was built.
   type: list
   elements: str
   returned: success

@@ -185,6 +185,7 @@ results:
     signature: {description: As of patch_build., type: str, returned: when it was built}
     path: {description: As of patch_build., type: str, returned: when it was built}
     offsets: {description: As of patch_build., type: list, elements: str, returned: when it was built}
+    report: {description: As of patch_build., type: str, returned: when it was built}
     msg: {description: "What went wrong, and the mend.", type: str, returned: when it was not built}
     refusals: {description: As of patch_build., type: list, elements: dict, returned: when it was not built}
 """
@@ -196,7 +197,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils import side_by_side
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module, safety
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signed
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
     KERNEL,
@@ -284,7 +285,7 @@ class _Matrix:
 def _came_to(answer: Answer) -> str:
     if "msg" in answer:
         return "refused" if answer["refusals"] else "failed"
-    return "built" if answer["changed"] else "is in the store"
+    return safety.outcome(answer["changed"], answer["manifest"], answer["report"])
 
 
 def main() -> None:

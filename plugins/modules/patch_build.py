@@ -191,8 +191,12 @@ offsets:
   type: list
   elements: str
   returned: success
+report:
+  description: The safety report beside the artifact, for its reader. In check mode null if it would be built.
+  type: str
+  returned: success
 progress:
-  description: What was done, step by step.
+  description: What was done, step by step; the last one says what was built and where its safety report is.
   type: list
   elements: str
   returned: success

@@ -29,7 +29,7 @@ class Builder:
         self.kernel = kernel
         self.cache = cache
         self.store = store
-        with locked(cache, kernel.release):
+        with locked(cache, kernel.release, print):
             self.tree: Tree = ensure(cache, kernel, print)
 
     def core(self, signer: ModuleSigner | None = None) -> Result:
@@ -74,7 +74,7 @@ class Builder:
         """The modules of kmod/core and kmod/tests, compiled in *scratch*, without debug data."""
         shutil.copytree(KMOD / "core", scratch / "core")
         shutil.copytree(KMOD / "tests", scratch / "tests")
-        with locked(self.cache, self.kernel.release):
+        with locked(self.cache, self.kernel.release, print):
             kbuild.external_modules(self.tree, scratch / "core")
             symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"
             kbuild.external_modules(self.tree, scratch / "tests", symbols)

@@ -179,7 +179,7 @@ def _moved_cache(core: Builder, place: Path) -> Path:
     root = place / "kernels" / core.kernel.release
     root.mkdir(parents=True)
     (place / "toolchains").symlink_to(core.cache / "toolchains")
-    with locked(core.cache, core.kernel.release):
+    with locked(core.cache, core.kernel.release, print):
         for part in core.tree.root.iterdir():
             if part == core.tree.objects:
                 shutil.copytree(part, root / part.name, symlinks=True)

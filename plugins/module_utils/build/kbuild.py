@@ -9,7 +9,6 @@ so the variables that it would set before it calls itself anew are set here, and
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import shlex
 import tempfile
@@ -17,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import generators
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import generators, waiting
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     VMLINUX,
     BuildError,
@@ -86,7 +85,7 @@ def make(
     command += [flag for target in _UP_TO_DATE for flag in ("-o", target)]
     run = functools.partial(tree.tools.run, [*command, *arguments], cwd, warnings=True, first=first)
     with (tree.objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        waiting.lock(stream, f"the objects of kernel {tree.release}", say)
         try:
             return run()
         except BuildError as error:

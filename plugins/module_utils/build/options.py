@@ -125,6 +125,7 @@ def perform(module: Any, build: Callable[[Say], Result]) -> None:
     answer = attempt(what, lambda: signed(build(say), module.params["signing_key"], module.check_mode))
     if "msg" in answer:
         module.fail_json(**answer, progress=progress)
+    say(f"{what} {safety.outcome(answer['changed'], answer['manifest'], answer['report'])}")
     for line in answer["offsets"]:
         module.warn(f"{what}: {line}")
     module.exit_json(**answer, progress=progress)
@@ -152,6 +153,7 @@ def attempt(what: str, build: Callable[[], Result]) -> Answer:
         "path": None if result.path is None else str(result.path),
         "signature": signature_of(result),
         "offsets": [] if result.path is None else safety.offsets(result.path),
+        "report": safety.place(result.path),
     }
 
 

@@ -18,6 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Ad
 
 JSON_NAME, TEXT_NAME = "report.json", "report.txt"
 _FORMAT = 1
+_NAMED = 8  # functions that one line names
 Report = dict[str, Any]
 
 
@@ -68,6 +69,22 @@ def offsets(path: Path) -> list[str]:
         return []
     told: list[str] = json.loads(place.read_text(encoding="utf-8")).get("offsets", [])
     return told
+
+
+def place(path: Path | None) -> str | None:
+    """Where the report for its reader is that lies beside an artifact in the directory *path*."""
+    return str(path / TEXT_NAME) if path is not None and (path / TEXT_NAME).is_file() else None
+
+
+def outcome(changed: bool, manifest: Mapping[str, Any] | None, report_at: str | None) -> str:
+    """What a build has come to, in one line: 'was built: replaces foo; …'."""
+    if manifest is None:
+        return "would be built"
+    done = "was built" if changed else "is in the store"
+    names = [function["name"] for function in manifest["functions"]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    replaces = f", replaces {', '.join(names[:_NAMED])}{more}" if names else ""
+    return f"{done}: {manifest['file']}{replaces}" + (f"; its safety report: {report_at}" if report_at else "")
 
 
 def text(found: Report) -> str:

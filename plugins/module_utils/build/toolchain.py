@@ -11,7 +11,6 @@ compilers: the root that has a kernel's own is named by it and kept. Its program
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, ArchiveError, open_archive
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import waiting
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, clean_environment, run
 
@@ -83,7 +83,7 @@ def ensure(cache: Path, suite: str, compiler: str, say: Callable[[str], None]) -
     """The same; it is there now, and its compiler is the one."""
     chain = of(cache, suite, compiler)
     if chain.root is not None and not chain.root.is_dir():
-        with _locked(chain.root):
+        with _locked(chain.root, say):
             if not chain.root.is_dir():
                 say(f"making a root with '{compiler}' from Debian's {suite}")
                 _make(chain.root, open_archive(cache, suite), compiler)
@@ -137,10 +137,10 @@ def _bootstrap(scratch: Path, work: Path, archive: Archive, compiler: str) -> No
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     root.parent.mkdir(parents=True, exist_ok=True)
     with root.with_name(f"{root.name}.lock").open("w", encoding="ascii") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        waiting.lock(stream, f"the root {root.name}", say)
         for leftover in root.parent.glob(f".{root.name}.*"):
             shutil.rmtree(leftover)  # a killed run's; the lock says that nobody is at work on it
         yield

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, TextIO
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, toolchain
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, toolchain, waiting
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify, suite_of
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
@@ -145,19 +145,19 @@ def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(cache: Path, release: str) -> Iterator[TextIO]:
+def locked(cache: Path, release: str, say: Say) -> Iterator[TextIO]:
     """Hold the kernel's lock: one builder at a time prepares a kernel. A dead builder's lock is free."""
     path = kernel_directory(cache, release).with_name(release + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        waiting.lock(stream, f"kernel {release}", say)
         yield stream
 
 
 @contextlib.contextmanager
 def using(cache: Path, kernel: Identity, say: Say) -> Iterator[Tree]:
     """The prepared tree of *kernel*; several builders may use it at once, and nobody replaces it meanwhile."""
-    with locked(cache, kernel.release) as lock:
+    with locked(cache, kernel.release, say) as lock:
         tree = ensure(cache, kernel, say)
         fcntl.flock(lock, fcntl.LOCK_SH)
         # Another builder may have taken the lock in between, for another build of the release.

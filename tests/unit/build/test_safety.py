@@ -117,3 +117,16 @@ def test_what_suffices_without_changed_types(count: int, words: str) -> None:
     found = safety.report(MANIFEST, functions(count), [diff_of()], {}, "")
     assert found["consistency"]["suffices"].startswith(words)
     assert "No risk was found" in safety.text(found)
+
+
+def test_a_build_says_what_it_has_come_to_and_where_the_report_is(tmp_path: Path) -> None:
+    functions = [{"name": f"f{number}"} for number in range(10)]
+    manifest = {**MANIFEST, "file": "kpatch_some.ko", "functions": functions[:2]}
+    assert safety.outcome(True, None, None) == "would be built"
+    assert safety.outcome(True, manifest, safety.place(tmp_path)) == "was built: kpatch_some.ko, replaces f0, f1"
+    (tmp_path / safety.TEXT_NAME).touch()
+    told = safety.outcome(False, {**manifest, "functions": functions}, safety.place(tmp_path))
+    assert told == (
+        "is in the store: kpatch_some.ko, replaces f0, f1, f2, f3, f4, f5, f6, f7 and 2 more; "
+        f"its safety report: {tmp_path}/report.txt"
+    )

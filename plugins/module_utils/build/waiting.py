@@ -1,0 +1,18 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks between builders: who has to wait says so."""
+
+from __future__ import annotations
+
+import fcntl
+from typing import Callable, TextIO
+
+
+def lock(stream: TextIO, what: str, say: Callable[[str], None]) -> None:
+    """Lock the file *stream* for this process alone; *what*, in words, is what another one may be at work on."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"waiting for another builder, which is at work on {what}")
+        fcntl.flock(stream, fcntl.LOCK_EX)
