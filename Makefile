@@ -54,7 +54,7 @@ kernel-tests: ## the core module in booted kernels (SERIES=5.10,6.1,6.12,6.12-de
 faults: ## faults and what has to hold meanwhile, simulated and on a booted machine (FAULT=name)
 	@scripts/faults
 
-bench-rollout: ## what a rollout costs the controller (HOSTS=1000)
+bench-rollout: ## what a rollout costs the controller, beside a ping (HOSTS=100,1000, APPLIED=1)
 	@scripts/bench-rollout
 
 molecule: ## a scenario of molecule's on real kernels (SCENARIO=default)

@@ -20,8 +20,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import rollout_report
 import yaml
+from connection.simulated import patchset
 from fake_host import RELEASE, FakeHost, elf
 
 Row = dict[str, Any]
@@ -30,7 +30,8 @@ PATCHES = ("one", "two")
 _SIZES = {"kpatch": 90_000, "one": 20_000, "two": 9_000}
 # What it is compared with: a ping by ansible, and one by a play of nothing else, which costs Ansible less.
 PING, PLAY = "ansible -m ping", "a play of ping"
-RUNS = (PING, PLAY, "applying", "no change")
+APPLYING = "applying"
+RUNS = (PING, PLAY, APPLYING, "no change")
 _PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": None}]}]
 
 
@@ -66,6 +67,18 @@ class Fleet:
             (place / manifest["file"]).write_bytes(image)
             (place / "manifest.json").write_text(json.dumps(manifest))
             (place.parent / "current").symlink_to(place.name)
+
+    def apply(self) -> None:
+        """Put all of it on every host, without Ansible."""
+        artifacts = []
+        for name in ("kpatch", *PATCHES):
+            place = (self.home / "store" / RELEASE / name / "current").resolve()
+            manifest = json.loads((place / "manifest.json").read_text())
+            artifacts.append({"manifest": manifest, "src": str(place / manifest["file"])})
+        wanted = {"names": list(PATCHES), "state": "enabled", "core": True, "timeout": 30.0, "artifacts": artifacts}
+        for root in self.roots.iterdir():
+            done = patchset(root, wanted)
+            assert not done.get("failed"), done["msg"]
 
     def command(self, run: str) -> list[str]:
         """A ping, or a rollout, with nothing on the hosts or with all of it."""
@@ -117,31 +130,30 @@ def _traffic(lines: list[str]) -> Row:
     return {**most, "payloads": payloads}
 
 
-def measure(counts: list[int]) -> list[Row]:
-    """All kinds of runs with each of these fleets."""
+def measure(counts: list[int], applied: bool) -> list[Row]:
+    """All kinds of runs with each of these fleets; but those that change hosts if they have all of it *applied*."""
     rows = []
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
             fleet = Fleet(Path(scratch), count)
-            for run in RUNS:
+            if applied:
+                fleet.apply()
+            for run in (run for run in RUNS if not applied or run != APPLYING):
                 rows.append(fleet.measure(run))
                 print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
 def main() -> None:
-    """Measure; write the figures, and the page if it is named."""
+    """Measure, and write the figures down. What makes plots of them is large, and what it starts is so for a moment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("hosts", help="numbers of hosts, with commas between them")
-    parser.add_argument("target", type=Path, help="the directory for the figures")
-    parser.add_argument("--page", type=Path, help="the page that the tables and plots go to")
+    parser.add_argument("target", type=Path, help="the file for the figures")
+    parser.add_argument("--applied", action="store_true", help="the hosts have all of it from the beginning")
     arguments = parser.parse_args()
-    arguments.target.mkdir(parents=True, exist_ok=True)
-    rows = measure([int(number) for number in arguments.hosts.split(",")])
-    (arguments.target / "rollout.json").write_text(json.dumps(rows, indent=2) + "\n")
-    print(rollout_report.text(rows))
-    if arguments.page:
-        rollout_report.write(arguments.page, f"make bench-rollout HOSTS={arguments.hosts}", rows)
+    rows = measure([int(number) for number in arguments.hosts.split(",")], arguments.applied)
+    arguments.target.parent.mkdir(parents=True, exist_ok=True)
+    arguments.target.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -99,3 +101,20 @@ def write(page: Path, command: str, rows: Sequence[Row]) -> None:
     python, forks = platform.python_version(), os.environ["ANSIBLE_FORKS"]
     where = f"{machine()}, ansible-core {ansible_core}, Python {python}, {forks} forks"
     put(page, BEGIN, END, f"Measured on {where}, by `{command}`.\n\n{text(rows)}\n{shown}")
+
+
+def main() -> None:
+    """Print the tables, and put them into a page if one is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", help="what has measured")
+    parser.add_argument("figures", type=Path, nargs="+", help="the files that it wrote")
+    parser.add_argument("--page", type=Path)
+    arguments = parser.parse_args()
+    rows = [row for path in arguments.figures for row in json.loads(path.read_text())]
+    print(text(rows))
+    if arguments.page:
+        write(arguments.page, arguments.command, rows)
+
+
+if __name__ == "__main__":
+    main()

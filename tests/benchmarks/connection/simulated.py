@@ -99,7 +99,8 @@ def _sent(payload: str) -> tuple[str, dict[str, Any]]:
     return name.rpartition(".")[2], json.loads(parameters)["ANSIBLE_MODULE_ARGS"]
 
 
-def _patchset(root: Path, parameters: dict[str, Any]) -> Result:
+def patchset(root: Path, parameters: dict[str, Any]) -> Result:
+    """What the module of that name does, on the host in *root*."""
     host = FakeHost(root)
     host.artifacts = {one["manifest"]["sha256"]: one["manifest"] for one in parameters["artifacts"]}
     entry.KernelLoader = lambda: host  # type: ignore[assignment,misc]
@@ -115,5 +116,5 @@ _MODULES: dict[str, Callable[[Path, dict[str, Any]], Result]] = {
         "host": read_host(root),
         "checks": checks.run(root, parameters["checks"]),
     },
-    "patchset": _patchset,
+    "patchset": patchset,
 }
