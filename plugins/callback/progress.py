@@ -16,7 +16,8 @@ description:
   - On a terminal, and with the Python package C(rich) on the controller, the rollout is shown in place - its batch, its
     hosts by state with lost ones first, the slowest transitions, and why it stopped.
   - Without a terminal (AWX, a pipe, a log file) it writes one line for each thing that happens, without colours.
-  - It ends with the command that goes on, if something is left to do. What looks like a password in it is left out.
+  - It ends with the command that goes on, if something is left to do. What looks like a password in it, and all of a
+    URL but its host, is left out.
   - Tasks of other collections are shown only if they fail.
 requirements:
   - set as stdout callback in configuration
@@ -66,6 +67,8 @@ _OURS = "kpatch.fleet."
 _BUILDS = ("core_build", "patch_build", "matrix_build")
 _STYLES = {"good": "green", "bad": "bold red", "busy": "yellow", "": ""}
 _SECRET = re.compile(r"((?:pass|secret|token|key)[^=:\s]*[=:]\s*)[^\s,}]+", re.IGNORECASE)
+# What of a URL, a webhook's for instance, may be a secret: all but the host.
+_URL = re.compile(r"(https?://)(?:[^/\s@\"']*@)?([^/?#\s\"',\]}]+)[^\s\"',\]}]*")
 # What the live picture leaves to the lines that are printed above it.
 _HEIGHT = 16
 # Between two lines with the counts, in seconds, as long as a batch is under way.
@@ -218,7 +221,8 @@ def going_on(arguments: list[str], plan: str) -> list[str]:
 
 def command(arguments: list[str]) -> str:
     """The command line that was given, to be given again; passwords are left out."""
-    return shlex.join([Path(arguments[0]).name, *(_SECRET.sub(r"\1***", argument) for argument in arguments[1:])])
+    told = [_SECRET.sub(r"\1***", _URL.sub(r"\1\2/***", argument)) for argument in arguments[1:]]
+    return shlex.join([Path(arguments[0]).name, *told])
 
 
 def _action(task: Any) -> str:

@@ -41,6 +41,12 @@ options:
       - It can't be unloaded while a patch that is not named needs it.
     type: bool
     default: true
+  planned:
+    description:
+      - The sha256 that the artifact of each part has to have, by name. The core module's name is V(kpatch).
+      - Where it is given, an artifact that is not named, or has another one, is refused (V(tampered)), though it may be
+        the artifact of its manifest.
+    type: dict
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action

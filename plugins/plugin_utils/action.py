@@ -42,9 +42,9 @@ class ControllerAction(ActionBase):  # type: ignore[misc]
         return bool(self._task.check_mode)
 
     def show(self, lines: list[str]) -> None:
-        """Print lines as they are."""
+        """Print lines, without what would move the terminal's cursor: hosts have a say in them."""
         for line in lines:
-            self._display.display(line)
+            self._display.display("".join(letter if letter.isprintable() else " " for letter in line))
 
 
 def directory(path: str) -> Path:

@@ -104,11 +104,12 @@ def batch_of(plan: dict[str, Any], host: str) -> int:
 def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     """The manifest of what the store holds now for a kernel release, or None. What is not as it was made is refused."""
     # Resolved once: the manifest and the .ko are of one build even if another is published meanwhile.
-    directory = (store / manifest.check_release(release) / name / "current").resolve()
+    current = store / manifest.check_release(release) / name / "current"
+    directory = current.resolve()
     if not (directory / "manifest.json").exists():
         return None
     found = manifest.load(directory / "manifest.json")
-    guard.check(directory / found["file"], store)
+    guard.check(current, directory / "manifest.json", directory / found["file"])
     manifest.check_file(found, directory / found["file"])
     try:
         signer.checked(store, found, directory)
@@ -293,6 +294,12 @@ def removes_core(core: bool, names: list[str], host: dict[str, Any]) -> bool:
     going = {manifest.module_name(name) for name in names}
     staying = [patch for patch in host.get("patches") or [] if patch["module"] not in going]
     return core and all(patch.get("backend") == manifest.LIVEPATCH for patch in staying)
+
+
+def digests(plan: dict[str, Any], host: dict[str, Any]) -> dict[str, str]:
+    """The sha256 of each artifact that the plan was made with for the kernel of *host*, by its name."""
+    kernel = plan["kernels"].get(host["kernel"]["release"], {"artifacts": {}})
+    return {name: one["sha256"] for name, one in kernel["artifacts"].items()}
 
 
 def loads_core(plan: dict[str, Any], host: dict[str, Any]) -> bool:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import blackout
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
@@ -49,8 +51,7 @@ def check(given: Any) -> Policy:
         blackout.parse(window)
     for one in policy["checks"]:
         _check_check(one)
-    named = [{**one, "name": title(one)} for one in policy["checks"]]
-    return {**policy, "checks": named, "looks": policy["looks"] if policy["soak"] else 0}
+    return {**policy, "checks": _named(policy["checks"]), "looks": policy["looks"] if policy["soak"] else 0}
 
 
 def of(plan: dict[str, Any]) -> Policy:
@@ -65,9 +66,32 @@ def allowed(policy: Policy, hosts: int) -> int:
 
 
 def title(one: dict[str, Any]) -> str:
-    """What a check is called in the ledger and in reports."""
+    """What a check is called in the ledger, in reports and in notices: without what may be a secret of it."""
     kind = next(kind for kind in CHECKS if kind in one)
-    return str(one.get("name") or f"{kind} {one[kind]}")
+    return str(one.get("name") or f"{kind} {_SHOWN.get(kind, str)(one[kind])}")
+
+
+def _named(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*checks*, each with a name of its own, by which its results are known."""
+    titles = [title(one) for one in checks]
+    seen = [titles[: number + 1].count(name) for number, name in enumerate(titles)]
+    return [
+        {**one, "name": name if count == 1 else f"{name} ({count})"} for one, name, count in zip(checks, titles, seen)
+    ]
+
+
+def _program(command: str | list[str]) -> str:
+    """The program of a command, without its arguments."""
+    return (shlex.split(command) if isinstance(command, str) else command)[0]
+
+
+def _address(url: str) -> str:
+    """A URL without user and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {"command": _program, "url": _address}
 
 
 def _check_check(one: Any) -> None:
@@ -91,6 +115,20 @@ def _number(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _command_line(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(shlex.split(value))
+    except ValueError:
+        return False
+
+
+def _has_host(value: str) -> bool:
+    try:
+        return bool(urlsplit(value).hostname)
+    except ValueError:
+        return False
 
 
 def _texts(value: Any) -> bool:
@@ -133,15 +171,15 @@ _MEANT = {
 }
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "service": _text,
-    "command": lambda value: _text(value) or _texts(value),
-    "url": lambda value: _text(value) and value.startswith(("http://", "https://")),
+    "command": lambda value: _command_line(value) or _texts(value),
+    "url": lambda value: _text(value) and value.startswith(("http://", "https://")) and _has_host(value),
     "load": _number,
     "errors": _number,
 }
 _KIND_MEANT = {
     "service": "is the name of a systemd unit",
-    "command": "is a command line, or a list of its words",
-    "url": "begins with http:// or https://",
+    "command": "is a command line with all its quotes closed, or a list of its words",
+    "url": "begins with http:// or https:// and a host",
     "load": "is the highest load per processor",
     "errors": "is the highest number of lines of the kernel's log a minute",
 }

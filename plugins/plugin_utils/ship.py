@@ -74,6 +74,7 @@ class ShipAction(ActionBase):  # type: ignore[misc]
             for part in sorted(parts, key=lambda one: one.name == manifests.CORE_NAME):
                 if part.name != manifests.CORE_NAME or host_parts.need_core(list(found.values())):
                     found[part.name] = _with_artifact(part, host, arguments["store"])
+                    _check_planned(found[part.name], arguments.get("planned"))
             if "core" in arguments:
                 arguments = {**arguments, "core": manifests.CORE_NAME in found}
             parts = upgrade.with_way([found[part.name] for part in parts if part.name in found], host)
@@ -120,7 +121,7 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         return sent
 
     def _act(self, arguments: dict[str, Any], artifacts: list[dict[str, Any]]) -> Result:
-        kept = {key: value for key, value in arguments.items() if key not in ("store", "host", "artifacts")}
+        kept = {key: value for key, value in arguments.items() if key not in ("store", "host", "artifacts", "planned")}
         return self._module(self.kind, {**kept, "artifacts": artifacts})
 
     def _module(self, name: str, arguments: dict[str, Any]) -> Result:
@@ -136,6 +137,17 @@ def _with_artifact(part: Part, host: Host, store: str) -> Part:
     manifest, path = find_artifact(Path(store), host["kernel"]["release"], part.name)
     read_checked(path, manifest)
     return replace(part, manifest=manifest, src=path, signature=_checked_signature(Path(store), manifest, path))
+
+
+def _check_planned(part: Part, planned: dict[str, str] | None) -> None:
+    """What is shipped is what the plan was made with, though the whole artifact may have been exchanged since."""
+    wanted = (planned or {}).get(part.name)
+    if planned and part.manifest and part.manifest["sha256"] != wanted:
+        raise HostError(
+            "tampered",
+            f"{part.module}: the store has another artifact than the plan was made with (sha256 "
+            f"{part.manifest['sha256']}, planned was {wanted or 'none'}): find out who changed it, or make a new plan",
+        )
 
 
 def _steps(part: Part, parts: list[Part], host: Host) -> list[str]:
@@ -169,7 +181,8 @@ def _steps_off(part: Part, host: Host) -> list[str]:
 def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any], Path]:
     """The manifest and the .ko of *name* for the kernel *release*; HostError if there is none or it is another's."""
     # Resolved once: the manifest and the .ko are of one build even if another is published meanwhile.
-    directory = (store / release / name / "current").resolve()
+    current = store / release / name / "current"
+    directory = current.resolve()
     if not (directory / "manifest.json").is_file():
         raise HostError(
             "needs-build",
@@ -183,7 +196,7 @@ def find_artifact(store: Path, release: str, name: str) -> tuple[dict[str, Any],
         raise HostError("bad-manifest", f"{name}: the manifest is that of {manifest['name']!r}; build it again")
     path = directory / manifest["file"]
     try:
-        guard.check(path, store)
+        guard.check(current, directory / "manifest.json", path)
     except FleetError as error:
         raise HostError("tampered", str(error)) from error
     return manifest, path

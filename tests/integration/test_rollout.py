@@ -136,6 +136,26 @@ def test_rollback_of_one_patch_keeps_the_core_module_for_the_other(fleet: Fleet)
     assert fleet.read("h1")["host"]["core"]
 
 
+def test_what_a_host_says_is_data(fleet: Fleet) -> None:
+    """Its root has every word of what is read of it: none becomes a template, a command, or moves the terminal."""
+    trap = fleet.directory / "sprung"
+    template = f"{{{{ lookup('pipe', 'touch {trap}') }}}}"
+    host = fleet.read("h1")["host"]
+    host["kernel"]["version"] = template
+    host["patches"] = [{"module": template, "srcversion": template, "build_id": "\x1b[2J", "enabled": True}]
+    host["livepatches"] = [{"module": f"\x1b[31m{template}", "enabled": True, "objects": []}]
+    fleet.update("h1", host=host, faults={"patch": "fail"})
+    run = fleet.run("rollout")
+    assert (run.failed, fleet.touched) == (["h1"], ["h1"])
+    assert not trap.exists()
+    assert "\x1b" not in run.output
+    fleet.update("h1", host={**host, "kernel": {**host["kernel"], "release": "../../etc"}})
+    fleet.forget()
+    refused = fleet.run("rollout")
+    assert (refused.status != 0, fleet.touched) == (True, [])
+    assert "'../../etc' is not a kernel release" in refused.output
+
+
 def test_set_for_the_kernels_own_livepatch_goes_without_the_core_module(fleet: Fleet) -> None:
     """There is none in the store, none comes to a host, and none is missed."""
     shutil.rmtree(fleet.home / "store" / RELEASE / "kpatch")

@@ -68,6 +68,7 @@ def argument_spec(kind: str) -> dict[str, Any]:
     if kind == "patchset":
         spec["names"] = {"type": "list", "elements": "str", "required": True}
         spec["core"] = {"type": "bool", "default": True}
+        spec["planned"] = {"type": "dict"}
     return spec
 
 

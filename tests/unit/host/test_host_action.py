@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,6 +278,18 @@ class TestPatchset:
         assert (done["failed"], done["changed"], done["reason"]) == (True, False, "tampered")
         assert driver.calls == []
         assert "kpatch_a is absent (not tried)" in done["msg"]
+
+    def test_what_took_the_place_of_what_was_planned_with_is_not_shipped(self, driver: Driver) -> None:
+        """Artifact and manifest were exchanged together, between the gate and the host."""
+        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
+        assert self.run(driver, planned=digests)["changed"]
+        assert "planned" not in driver.sent
+        driver.build("b", "9")
+        done = self.run(driver, planned=digests)
+        assert (done["failed"], done["reason"], driver.calls) == (True, "tampered", [])
+        assert "than the plan was made with" in done["msg"]
+        del digests["b"]
+        assert self.run(driver, planned=digests)["reason"] == "tampered"
 
     def test_what_does_not_fit_is_refused_before_anything_is_shipped(self, driver: Driver) -> None:
         assert self.run(driver, names=["a", "c"])["reason"] == "needs-build"

@@ -86,6 +86,14 @@ def test_artifact_that_was_changed_is_not_loaded(rebooted: Any) -> None:
     assert (caught.value.reason, loads(rebooted)) == ("tampered", ["load kpatch SRCcore"])
 
 
+@pytest.mark.parametrize("place", ["var/lib/kpatch.fleet", STAGED])
+def test_directory_that_others_can_write_to_is_not_loaded_from(rebooted: Any, place: str) -> None:
+    (rebooted.root / place).chmod(0o777)
+    with pytest.raises(HostError) as caught:
+        boot.put_on(rebooted.root, rebooted, 0)
+    assert (caught.value.reason, loads(rebooted)) == ("not-permitted", [])
+
+
 class PanicError(BaseException):
     """The machine goes down: no code of ours runs after it."""
 

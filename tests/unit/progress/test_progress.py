@@ -82,6 +82,16 @@ def test_command_can_be_given_again_and_holds_no_password() -> None:
     assert "a=b" in told
 
 
+@pytest.mark.parametrize(
+    "hooks",
+    ["kpatch_webhooks=https://h/T0/hunter2", '{"kpatch_webhooks": ["https://u:hunter2@h/", "https://h/hunter2"]}'],
+)
+def test_command_holds_nothing_of_a_webhook_but_its_host(hooks: str) -> None:
+    told = command(["ansible-playbook", "-e", hooks])
+    assert "hunter2" not in told
+    assert "https://h/***" in told
+
+
 def test_plan_with_batches_left_can_be_taken_up_again_and_the_command_says_so() -> None:
     given = ["ansible-playbook", "-i", "hosts", "kpatch.fleet.rollout"]
     assert going_on(given, "r1")[1].endswith("ansible-playbook -i hosts kpatch.fleet.rollout -e kpatch_plan=r1")

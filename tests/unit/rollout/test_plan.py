@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, plan
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
 from rollout_facts import LOST, look, put
 
 
@@ -123,6 +126,59 @@ def test_store_that_everybody_can_write_to_is_refused(order: plan.Order, store: 
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(FleetError, match="everybody can write to it"):
         plan.make("id", order, {"h": look()}, False)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "kpatch_fix.ko"])
+def test_way_to_the_store_counts_as_well(tmp_path: Path, name: str) -> None:
+    """Who can write above the store, or where a link leads to, can put another one in its place."""
+    above = tmp_path / "above"
+    far = tmp_path / "far/away"
+    for part in ("kpatch", "fix"):
+        put(far, part)
+    above.mkdir()
+    (above / "store").symlink_to("../far/away")
+    wanted = plan.Order("applied", [{"name": "fix"}], above / "store")
+    assert plan.make("id", wanted, {"h": look()}, False)["hosts"]["h"]["state"] == "absent"
+    for place in (above, tmp_path / "far", next(far.glob(f"*/fix/*/{name}"))):
+        mode = place.stat().st_mode
+        place.chmod(mode | 0o002)
+        with pytest.raises(FleetError, match=f"{place}: everybody can write to it"):
+            plan.make("id", wanted, {"h": look()}, False)
+        place.chmod(mode)
+
+
+def test_sticky_bit_keeps_others_from_what_is_not_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store below /tmp is ours as long as its directory is."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    put(tmp_path / "shared/store", "fix")
+    assert plan.artifact(tmp_path / "shared/store", "6.1.0-1", "fix")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    if os.getuid() == 0:
+        os.chown(tmp_path / "shared/store", 1234, -1)
+    with pytest.raises(FleetError, match="shared: everybody can write to it"):
+        plan.artifact(tmp_path / "shared/store", "6.1.0-1", "fix")
+
+
+def test_rollout_is_its_owners_alone(order: plan.Order, tmp_path: Path) -> None:
+    """Plan, ledger, baseline and reports name hosts, kernels and what is wrong with them."""
+    before = os.umask(0)
+    try:
+        directory = plan.create(tmp_path / "home", "one", check=False)
+        plan.write(directory, plan.make("one", order, {"h": look()}, False))
+        ledger.append(directory / plan.LEDGER, "plan", id="one")
+        publish(directory / "report.html", "text")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())}
+    assert modes == {"one": 0o700, "plan.json": 0o600, "ledger.jsonl": 0o600, "report.html": 0o600}
+
+
+def test_plan_keeps_the_digests_of_what_it_was_made_with(order: plan.Order) -> None:
+    made = plan.make("id", order, {"h": look()}, False)
+    for kept in made["kernels"]["6.1.0-1"]["artifacts"].values():
+        assert {"sha256", "input_sha256", "srcversion", "build_id", "signer"} <= set(kept)
+    assert plan.digests(made, look()["host"]) == dict.fromkeys(("fix", "kpatch"), hashlib.sha256(b"ko").hexdigest())
 
 
 def test_plan_is_read_back_as_it_was_written_and_not_made_twice(order: plan.Order, tmp_path: Path) -> None:

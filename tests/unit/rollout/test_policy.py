@@ -65,6 +65,9 @@ def test_what_is_no_window_is_refused(window: Any) -> None:
         {"checks": [{"service": "a", "url": "http://b"}]},
         {"checks": [{"service": "a", "stats": 1}]},
         {"checks": [{"url": "ftp://b"}]},
+        {"checks": [{"url": "http:///b"}]},
+        {"checks": [{"url": "http://[b"}]},
+        {"checks": [{"command": "echo 'a"}]},
         {"checks": [{"load": "high"}]},
     ],
 )
@@ -86,3 +89,20 @@ def test_budget(budget: Any, count: int) -> None:
 def test_checks_have_a_name() -> None:
     assert policy.title({"service": "nginx"}) == "service nginx"
     assert policy.title({"url": "http://a", "name": "front"}) == "front"
+
+
+def test_name_of_a_check_holds_nothing_that_may_be_a_secret() -> None:
+    """Names go into the ledger, reports, notices and onto the terminal."""
+    checks = [
+        {"url": "https://me:hunter2@web:8443/health?token=hunter2"},
+        {"command": "/usr/bin/probe --password hunter2"},
+        {"command": ["/usr/bin/probe", "--password", "hunter2"]},
+        {"service": "nginx"},
+    ]
+    named = [one["name"] for one in policy.check({"checks": checks})["checks"]]
+    assert named == [
+        "url https://web:8443/health",
+        "command /usr/bin/probe",
+        "command /usr/bin/probe (2)",
+        "service nginx",
+    ]
