@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, outcome, runs, soak
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import lease, ledger, outcome, runs, soak
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
@@ -37,7 +37,10 @@ class ActionModule(ControllerAction):
             "look": lambda: self._look(look),
             "undone": lambda: self._undone(look, results),
         }
-        return steps[arguments["step"]]()
+        result = steps[arguments["step"]]()
+        if not self._plan["check"]:
+            lease.keep_up(self._path.parents[1], self._plan["id"], self._plan["policy"]["soak"])
+        return result
 
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)

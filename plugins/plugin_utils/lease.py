@@ -64,6 +64,15 @@ def take(home: Path, rollout: str, soak: float, now: datetime | None = None) -> 
         publish(home / FILE, json.dumps(asdict(mine), indent=2, sort_keys=True) + "\n")
 
 
+def keep_up(home: Path, rollout: str, soak: float, now: datetime | None = None) -> None:
+    """Put the expiry of this run's lease off once half of its time before a soak is over: a batch may take longer."""
+    now = now or datetime.now(timezone.utc)
+    held = read(home)
+    soon = now + timedelta(seconds=_SECONDS / 2 + soak)
+    if held and not check(home, rollout) and datetime.fromisoformat(held.expires) < soon:
+        take(home, rollout, soak, now)
+
+
 def check(home: Path, rollout: str) -> str:
     """Why the rollout must not go on; empty if this run still has its lease."""
     held = read(home)

@@ -19,6 +19,8 @@ def test_hosts_are_grouped_by_kernel_backend_and_state(fleet: Fleet, monkeypatch
     host = fleet.read("h2")["host"]
     fleet.update("h2", host={**host, "kernel": {**host["kernel"], "release": OTHER}})
     fleet.update("h3", lost=True)
+    # Without the core module, a patch of ours is one of livepatch's.
+    fleet.update("h4", host={**host, "patches": [{"module": "kpatch_one", "backend": "livepatch", "enabled": True}]})
     assert fleet.run("survey").failed == ["h3"]
     constructed = ROOT / "playbooks/files/inventory/kpatch.constructed.yml"
     told = subprocess.run(
@@ -31,7 +33,8 @@ def test_hosts_are_grouped_by_kernel_backend_and_state(fleet: Fleet, monkeypatch
     groups = json.loads(told.stdout)
     assert groups["kernel_6_1_0_1_cloud_amd64"]["hosts"] == ["h1", "h4", "h5"]
     assert groups["kernel_6_12_1_cloud_amd64"]["hosts"] == ["h2"]
-    assert groups["kpatch_backend_none"]["hosts"] == groups["kpatch_state_bare"]["hosts"] == ["h1", "h2", "h4", "h5"]
+    assert groups["kpatch_backend_none"]["hosts"] == groups["kpatch_state_bare"]["hosts"] == ["h1", "h2", "h5"]
+    assert groups["kpatch_backend_livepatch"]["hosts"] == groups["kpatch_state_patched"]["hosts"] == ["h4"]
 
 
 def test_static_example_has_the_groups_that_the_playbooks_know() -> None:

@@ -36,6 +36,26 @@ def test_one_run_takes_keeps_and_gives_back(tmp_path: Path) -> None:
     assert "gone" in lease.check(tmp_path, "mine")
 
 
+@pytest.mark.parametrize(("later", "until"), [(449, 1000), (451, 1451)])
+def test_long_batch_keeps_it(tmp_path: Path, later: int, until: int) -> None:
+    """On another machine it would be over at its expiry, though its owner is at work."""
+    lease.take(tmp_path, "mine", 100, NOW)
+    lease.keep_up(tmp_path, "mine", 100, NOW + timedelta(seconds=later))
+    held = lease.read(tmp_path)
+    assert held
+    assert datetime.fromisoformat(held.expires) == NOW + timedelta(seconds=until)
+
+
+def test_what_is_lost_is_not_kept_up(tmp_path: Path) -> None:
+    other(tmp_path, machine="elsewhere/boot")
+    before = (tmp_path / lease.FILE).read_text()
+    lease.keep_up(tmp_path, "theirs", 0, NOW + timedelta(days=1))
+    assert (tmp_path / lease.FILE).read_text() == before
+    (tmp_path / lease.FILE).unlink()
+    lease.keep_up(tmp_path, "theirs", 0, NOW)
+    assert lease.read(tmp_path) is None
+
+
 def test_another_run_is_told_who_has_it(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         other(tmp_path, pid=process.pid, started=lease._started(process.pid))
