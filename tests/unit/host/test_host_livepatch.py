@@ -70,6 +70,11 @@ def test_who_is_in_the_way(tmp_path: Path) -> None:
     for pid, state in ((7, "0"), (8, "1"), (9, "-1")):
         show(tmp_path, f"proc/{pid}/task/{pid}/patch_state", state)
         show(tmp_path, f"proc/{pid}/task/{pid}/comm", f"task{pid}")
-    assert stuck_tasks(tmp_path, enabling=True) == "not yet switched: task7 (pid 7)"
+    calls = ["pipe_read", "vfs_read", "ksys_read", "do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+    show(tmp_path, "proc/7/task/7/stack", "\n".join(f"[<0>] {name}+0x1a/0x2b" for name in calls))
+    assert (
+        stuck_tasks(tmp_path, enabling=True)
+        == "not yet switched: task7 (pid 7) in pipe_read < vfs_read < ksys_read < do_syscall_64"
+    )
     assert stuck_tasks(tmp_path, enabling=False) == "not yet switched: task8 (pid 8)"
     assert stuck_tasks(tmp_path / "nothing", enabling=True) == ""
