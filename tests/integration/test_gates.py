@@ -210,6 +210,16 @@ def test_slice_of_an_awx_job_is_refused(fleet: Fleet) -> None:
     assert "this is a slice of the job 'patch'" in run.output
 
 
+def test_plan_is_frozen_looked_at_and_carried_out_later(fleet: Fleet) -> None:
+    run = fleet.run("rollout", "-e", "kpatch_plan_only=true")
+    assert (run.status, fleet.touched) == (0, [])
+    frozen = plan(fleet)
+    assert frozen["batches"] == [["h1"], ["h2", "h3"], ["h4", "h5"]]
+    assert not (fleet.home / "lease.json").exists()
+    assert fleet.run("rollout", "-e", f"kpatch_plan={frozen['id']}").status == 0
+    assert (fleet.patched(), plan(fleet)) == (EVERYONE, frozen)
+
+
 @pytest.mark.fault("killed-and-resumed")
 def test_plan_is_taken_up_again_where_the_ledger_and_the_hosts_say(fleet: Fleet) -> None:
     """The controller is killed within a batch, and its plan taken up again.
