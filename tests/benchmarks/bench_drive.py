@@ -29,6 +29,15 @@ _SLEEPERS, _HOGS = 10, 2
 _COUNT = 10
 
 
+def put(path: Path, value: str) -> None:
+    """One write(2): a file object whose flush fails writes once more when it is closed."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, value.encode())
+    finally:
+        os.close(file)
+
+
 def say(what: str) -> None:
     """Progress; the result goes to stdout."""
     print(f"{time.monotonic():8.1f} {what}", file=sys.stderr, flush=True)
@@ -101,7 +110,7 @@ def enable(value: int) -> int:
     begin = time.monotonic_ns()
     while True:
         try:
-            (PATCH / "enabled").write_text(str(value))
+            put(PATCH / "enabled", str(value))
             return time.monotonic_ns() - begin
         except OSError:
             if time.monotonic_ns() - begin > _PATIENCE * 1e9:
@@ -167,7 +176,7 @@ def live_disable() -> int:
     # Just enabled, it may still be busy.
     while LIVE.exists():
         with contextlib.suppress(OSError):
-            (LIVE / "enabled").write_text("0")
+            put(LIVE / "enabled", "0")
             break
     while LIVE.exists():
         time.sleep(0.005)

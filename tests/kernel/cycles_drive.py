@@ -48,11 +48,20 @@ def unload(name: str) -> None:
     call(_DELETE_MODULE, name.encode(), os.O_NONBLOCK)
 
 
+def put(path: Path, value: str) -> None:
+    """One write(2): a file object whose flush fails writes once more when it is closed."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, value.encode())
+    finally:
+        os.close(file)
+
+
 def enable(value: int) -> None:
     """Or disable."""
     for _attempt in range(_RETRIES):
         with contextlib.suppress(OSError):
-            ENABLED.write_text(str(value))
+            put(ENABLED, str(value))
             return
         time.sleep(0.02)
     raise SystemExit(f"{ENABLED} can't be set to {value}")

@@ -24,6 +24,15 @@ PATCHES = Path("/sys/kernel/kpatch/patches")
 JUDGE = Path("/proc/kpt_judge")
 
 
+def put(path: Path, value: str) -> None:
+    """One write(2): a file object whose flush fails writes once more when it is closed."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, value.encode())
+    finally:
+        os.close(file)
+
+
 def visit(pauses: int, rest: float) -> None:
     """Visit for good."""
     file = os.open("/proc/kpt_visit", os.O_RDONLY)
@@ -52,13 +61,13 @@ class Controller:
 
     def switch(self, value: int) -> bool:
         """Enable or disable; False if it was refused."""
-        JUDGE.write_text("switch")
+        put(JUDGE, "switch")
         begin = time.monotonic_ns()
         try:
-            (self.directory / "enabled").write_text(str(value))
+            put(self.directory / "enabled", str(value))
         except OSError as error:
             self.refused.append(f"{error.strerror}: {(PATCHES.parent / 'refusal').read_text().strip()}")
-            JUDGE.write_text("retreat" if self.thread else "switch")
+            put(JUDGE, "retreat" if self.thread else "switch")
             return False
         self.times.append(time.monotonic_ns() - begin)
         self.windows.append(int((self.directory / "window_ns").read_text()))
