@@ -100,6 +100,8 @@ class _Differ:
         self.check_registered()
         self.result.hooks = self.hooks(new)
         accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
+        for piece in (*accepted, *new, *carried):
+            self.check_tied(piece)
         for piece in new:
             self.note_added(piece, "new function")
         for piece in carried:
@@ -274,6 +276,16 @@ class _Differ:
         forced = self.marks.forces(before.name)
         self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced))
         return True
+
+    def check_tied(self, piece: Piece) -> None:
+        """Refuse code that would lose its way in another place."""
+        tied = self.patched.tied(piece)
+        if tied is not None:
+            self.refuse(
+                piece.name,
+                f"it branches to {tied.name} within {piece.section.name}, so that its code can't be moved into a "
+                "patch module; patch the functions that call it",
+            )
 
     def note_added(self, piece: Piece, reason: str) -> None:
         """Note a function that the patch brings along."""

@@ -9,10 +9,13 @@ immediate operand follows the field, the addend hides 5, 6 or 8 bytes and not 4 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _IMMEDIATE_8 = {0x6B, 0x80, 0x82, 0x83, 0xC0, 0xC1, 0xC6}
 _IMMEDIATE_32 = {0x69, 0x81, 0xC7}
 _TEST_8, _TEST_32 = 0xF6, 0xF7  # an immediate only if the ModRM byte says TEST
 _ESCAPE = 0x0F
+_SHORT_JUMP = 0xEB
 _ESCAPED_IMMEDIATE_8 = {0x70, 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0xC6}
 
 
@@ -26,6 +29,18 @@ def is_branch(code: bytes, offset: int) -> bool:
     before = code[offset - 1] if offset else 0
     escaped = offset > 1 and code[offset - 2] == _ESCAPE
     return before in (0xE8, 0xE9) or (escaped and 0x80 <= before <= 0x8F)
+
+
+def branch_targets(code: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where each branch from *start* to *end* of a section goes that may be one: its field, and its target's offset.
+
+    Instructions are not taken apart: what is a branch here may be part of another one.
+    """
+    for field in range(start + 1, end):
+        if field + 4 <= end and is_branch(code, field):
+            yield field, field + 4 + int.from_bytes(code[field : field + 4], "little", signed=True)
+        elif code[field - 1] == _SHORT_JUMP:
+            yield field, field + 1 + int.from_bytes(code[field : field + 1], "little", signed=True)
 
 
 def _immediate(code: bytes, offset: int) -> int:

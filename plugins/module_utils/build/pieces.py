@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import field_bias
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import branch_targets, field_bias
 
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
 
@@ -122,6 +122,18 @@ class Parts:
         """The relocations from *start* to *end* of a section, in order."""
         relocs = self._relocs[id(section)]
         return relocs[_find(relocs, start) : _find(relocs, end)]
+
+    def tied(self, piece: Piece) -> Piece | None:
+        """The function in the same section that a piece of code branches to without a relocation.
+
+        The assembler needs none within a section that the source names, but such code can't be moved by itself.
+        """
+        starts = {other.symbol.value: other for other in self.of(piece.section) if other is not piece and other.symbol}
+        filled = {reloc.offset for reloc in self.relocs(piece)}
+        for at, target in branch_targets(piece.section.data, piece.start, piece.end) if starts else ():
+            if at not in filled and target in starts:
+                return starts[target]
+        return None
 
     def target(self, section: e.Section, reloc: e.Reloc) -> Target:
         """What a relocation of *section* refers to."""

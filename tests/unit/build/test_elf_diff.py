@@ -244,3 +244,20 @@ def test_an_alternative_without_replacement_does_not_change_with_the_next(pair: 
     diff = pair.diff(ALTERNATIVE, after)
     assert not diff.refusals
     assert names(diff.changed) == ["jump_instead"]
+
+
+NAMED = """
+#define __sched __attribute__((section(".sched.text")))
+static __sched noinline int inner(int x) { return hidden("inner", x); }
+int __sched outer(int x) { return BODY; }
+"""
+
+
+@pytest.mark.parametrize("body", ["inner(x) + 1", "inner(x)"], ids=["call", "jump"])
+def test_code_that_is_tied_to_its_neighbour_is_not_moved(pair: Pair, body: str) -> None:
+    before, after = NAMED.replace("BODY", body), NAMED.replace("BODY", body.replace("(x)", "(x - 7)"))
+    diff = pair.diff(before, after)
+    assert [(refusal.function, "branches to inner" in refusal.reason) for refusal in diff.refusals] == [("outer", True)]
+    alone = pair.diff(before, before.replace('"inner", x', '"inner", -x'))
+    assert [changed.name for changed in alone.changed] == ["inner"]
+    assert alone.refusals == []
