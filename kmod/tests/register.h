@@ -3,10 +3,13 @@
 #ifndef _KPT_REGISTER_H
 #define _KPT_REGISTER_H
 
+/* One that completes its tables first has an init function of its own. */
+#ifndef KPT_INIT
 static int __init kpt_init(void)
 {
 	return kpatch_register(&kpt_patch);
 }
+#endif
 
 static void __exit kpt_exit(void)
 {

@@ -57,6 +57,10 @@ static void spoil_patch(void)
 		*(u8 *)&kpt_patch.replace = 2;
 	else if (!strcmp(what, "checksum"))
 		kpt_patch.checksum = "two words";
+	else if (!strcmp(what, "replaces"))
+		kpt_patch.replaces = "two words";
+	else if (!strcmp(what, "replaced"))
+		kpt_patch.replaces = (void *)kpatch_register;
 }
 
 static void spoil_objects(void)

@@ -29,6 +29,9 @@ NOT_GIVEN = {
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")
 _MODULE = re.compile(r"[a-z][a-z0-9_]{0,54}")
+# What a patch module's name in the kernel ends with: the first digits of its input digest.
+_DIGEST_DIGITS = 6
+_DIGEST = re.compile(rf"_x[0-9a-f]{{{_DIGEST_DIGITS}}}$")
 _HEX = re.compile(r"[0-9a-f]+")
 _CHUNK = 1 << 20
 
@@ -40,6 +43,8 @@ class ManifestError(ValueError):
 def check_name(name: Any) -> str:
     """Return *name* if it may name a patch, else raise ManifestError."""
     if isinstance(name, str) and _NAME.fullmatch(name):
+        if _DIGEST.search(name.replace("-", "_")):
+            raise ManifestError(f"{name!r} can't name a patch: it ends like the digest of a build; name it otherwise")
         return name
     raise ManifestError(
         f"{name!r} can't name a patch: use 1 to 40 lower-case letters, digits and '-', beginning with a letter"
@@ -54,9 +59,24 @@ def check_release(release: Any) -> str:
 
 
 def module_name(name: str) -> str:
-    """The kernel module's name for the patch *name*; the core module keeps its own."""
+    """The module that the patch *name* is, whichever build of it; the core module keeps its own name."""
     check_name(name)
     return CORE_NAME if name == CORE_NAME else "kpatch_" + name.replace("-", "_")
+
+
+def loaded_name(name: str, input_sha256: str) -> str:
+    """What the kernel knows one build of the patch *name* as: two builds can be loaded at once, by different names."""
+    return f"{module_name(name)}_x{input_sha256[:_DIGEST_DIGITS]}"
+
+
+def loaded_as(manifest: dict[str, Any]) -> str:
+    """What the kernel knows the artifact of *manifest* as; builds before November 2026 had the module's own name."""
+    return str(manifest.get("loaded_as") or manifest["module"])
+
+
+def module_of(loaded: str) -> str:
+    """The module that the kernel knows as *loaded*, whichever build of it."""
+    return _DIGEST.sub("", loaded)
 
 
 def file_sha256(path: Path) -> str:
@@ -107,7 +127,7 @@ def check(manifest: Any) -> dict[str, Any]:
     check_name(manifest.get("name"))
     _expect("kind", manifest["kind"], (manifest["kind"] == "core") == (manifest["name"] == CORE_NAME))
     _expect("module", manifest.get("module"), manifest.get("module") == module_name(manifest["name"]))
-    _expect("module", manifest["module"], _MODULE.fullmatch(manifest["module"]) is not None)
+    _check_loaded_as(manifest)
     _expect("file", manifest.get("file"), manifest.get("file") == manifest["module"] + ".ko")
     _expect("backend", manifest.get("backend"), manifest.get("backend") in BACKENDS)
     for key in ("abi", "size"):
@@ -128,6 +148,13 @@ def check(manifest: Any) -> dict[str, Any]:
     _check_functions("functions", manifest.get("functions"), ("object", "name", "reason"), sympos=True)
     _check_functions("added", manifest.get("added"), ("object", "name", "reason"), sympos=False)
     return manifest
+
+
+def _check_loaded_as(manifest: dict[str, Any]) -> None:
+    """The name that the loader would refuse is refused here, and one that is another patch's."""
+    name = loaded_as(manifest)
+    _expect("loaded_as", name, _MODULE.fullmatch(name) is not None and module_of(name) == manifest["module"])
+    _expect("loaded_as", name, manifest["kind"] == "patch" or name == CORE_NAME)
 
 
 def _check_kernel(kernel: Any) -> None:

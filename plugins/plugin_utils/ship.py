@@ -84,9 +84,11 @@ class ShipAction(ActionBase):  # type: ignore[misc]
         except HostError as error:
             now = decide.summary(host, part.module, None)
             return host_results.whole(self.kind, parts, [host_results.failure(error, now, now)], host, host, host)
-        if not any(todo):
+        # An upgrade that was cut off is undone there first: after that anything may be needed.
+        unfinished = bool(host.get("unfinished"))
+        if not any(todo) and not unfinished:
             return self._unchanged(parts, host)
-        needed = [part for part, steps in zip(parts, todo) if "load" in steps]
+        needed = [part for part, steps in zip(parts, todo) if "stage" in steps or unfinished]
         return self._act(arguments, self._ship(parts, [] if self._task.check_mode else needed))
 
     def _unchanged(self, parts: list[Part], host: Host) -> Result:
@@ -155,7 +157,7 @@ def _steps(part: Part, parts: list[Part], host: Host) -> list[str]:
     if part.manifest is None or part.src is None:
         return _steps_off(part, host)
     steps = decide.steps(host, part)
-    if "load" in steps:
+    if "stage" in steps:
         preflight.check_host(host, part.manifest, read_checked(part.src, part.manifest))
         # A patch alone may come with a look from before the core module was loaded; the host itself checks that.
         if any(one.name == manifests.CORE_NAME for one in parts):

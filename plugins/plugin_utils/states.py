@@ -67,6 +67,8 @@ def lost(look: Any) -> Verdict | None:
 
 def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Verdict:
     """How much of the patches *names*, and of the core module if they need it, is on, as the bytes of *artifacts*."""
+    if host.get("unfinished"):
+        return Verdict("staged", "an upgrade of it was cut off")
     return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab import golden, guest, machine, process, vm
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import open_image
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_of
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/kernel"))
@@ -31,7 +32,7 @@ ALL = ["kpatch", "kpatch_demo_meminfo", "kpatch_demo_vlan"]
 WHILE_LOADED = """
 while :; do
     state=
-    read -r state 2> /dev/null < /sys/module/kpatch_demo_meminfo/initstate
+    for file in /sys/module/kpatch_demo_meminfo_x*/initstate; do read -r state 2> /dev/null < $file; done
     [ "$state" != coming ] || break
 done
 """
@@ -47,7 +48,7 @@ umount /var/lib/kpatch.fleet 2> /dev/null
 for file in /sys/kernel/kpatch/patches/*/enabled; do
     for attempt in 1 2 3 4 5; do [ ! -e $file ] || echo 0 > $file && break; sleep 1; done
 done
-for module in $(sed -n 's/^\\(kpatch_[a-z_]*\\) .*/\\1/p' /proc/modules) kpatch; do
+for module in $(sed -n 's/^\\(kpatch_[a-z0-9_]*\\) .*/\\1/p' /proc/modules) kpatch; do
     ! grep -q "^$module " /proc/modules || rmmod $module
 done
 rm -rf /var/lib/kpatch.fleet /etc/systemd/system/multi-user.target.wants/kpatch-fleet-boot.service
@@ -166,8 +167,9 @@ class Machine(Host):
         return str(self.report()["state"])
 
     def modules(self) -> list[str]:
-        """The modules of ours that are loaded."""
-        return sorted(self.run("sed -n 's/^\\(kpatch[a-z_]*\\) .*/\\1/p' /proc/modules").split())
+        """The modules of ours that are loaded, whichever builds of them."""
+        loaded = self.run("sed -n 's/^\\(kpatch[a-z0-9_]*\\) .*/\\1/p' /proc/modules").split()
+        return sorted(module_of(one) for one in loaded)
 
     def ledger(self) -> str:
         paths = self.home.glob("rollouts/*/ledger.jsonl")

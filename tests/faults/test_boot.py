@@ -75,7 +75,7 @@ def test_crash_loop_at_boot(persistent: Machine) -> None:
     """
     persistent.run(
         "cat > /etc/systemd/system/crash.service <<'EOF'\n"
-        "[Service]\nExecStart=/bin/sh -c 'while ! [ -e /sys/kernel/kpatch/patches/kpatch_demo_vlan ]; "
+        "[Service]\nExecStart=/bin/sh -c 'while ! [ -e /sys/kernel/kpatch/patches/kpatch_demo_vlan_x* ]; "
         "do sleep 0.2; done; echo c > /proc/sysrq-trigger'\nEOF\n"
         "ln -sf /etc/systemd/system/crash.service /etc/systemd/system/multi-user.target.wants/crash.service"
     )

@@ -31,7 +31,7 @@ def test_panic_after_success(machine: Machine) -> None:
     The soak sees it: the host is lost, no later batch begins.
     """
     machine.later(
-        "while ! [ -e /sys/kernel/kpatch/patches/kpatch_demo_vlan ]; do sleep 0.2; done\n"
+        "while ! [ -e /sys/kernel/kpatch/patches/kpatch_demo_vlan_x* ]; do sleep 0.2; done\n"
         "sleep 20; echo c > /proc/sysrq-trigger"
     )
     status, _text = machine.rollout({"soak": 60, "looks": 2})
@@ -46,7 +46,7 @@ def test_oops_after_success(spent: Machine) -> None:
     spent.run("echo 512 > /proc/sys/kernel/tainted")
     spent.later(
         "cp $(command -v cat) /run/oopser\n"
-        "while ! grep -qs 1 /sys/kernel/kpatch/patches/kpatch_oops/enabled; do sleep 0.2; done\n"
+        "while ! grep -qs 1 /sys/kernel/kpatch/patches/kpatch_oops_x*/enabled; do sleep 0.2; done\n"
         "sleep 8; /run/oopser /proc/uptime"
     )
     status, text = spent.rollout({"soak": 40, "looks": 2}, patches=["oops"])

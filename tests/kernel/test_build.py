@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import locked
 from builder import Builder
@@ -33,6 +34,12 @@ def core(builder: Builder) -> Builder:
     return builder
 
 
+def loaded_as(result: Result) -> str:
+    """What the kernel knows the artifact as; its file has the patch's own name."""
+    assert result.manifest is not None
+    return str(result.manifest["loaded_as"])
+
+
 def demo(name: str) -> str:
     return (DEMO / f"{name}.patch").read_text(encoding="utf-8")
 
@@ -48,9 +55,9 @@ def test_a_patch_of_vmlinux_does_what_it_says(host: Host, core: Builder) -> None
     pages = int(host.run("awk '/ high +[0-9]/ {sum += $2} END {print sum}' /proc/zoneinfo"))
     line = next(line for line in host.read("/proc/meminfo").splitlines() if line.startswith("KpatchDemo:"))
     assert int(line.split()[1]) >= 4 * pages > 0
-    assert host.set("kpatch_demo_meminfo", 0)
+    assert host.set(loaded_as(result), 0)
     assert "KpatchDemo" not in host.read("/proc/meminfo")
-    host.unload("kpatch_demo_meminfo")
+    host.unload(loaded_as(result))
 
 
 def test_a_patch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
@@ -59,14 +66,14 @@ def test_a_patch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
     host.send(result.path.glob("*.ko"))
     host.run("rmmod 8021q 2> /dev/null; :")
     host.load("kpatch_demo_vlan")
-    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "0"
+    assert host.read(f"patches/{loaded_as(result)}/8021q/patched") == "0"
     host.run("modprobe 8021q")
-    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "1"
+    assert host.read(f"patches/{loaded_as(result)}/8021q/patched") == "1"
     assert "(KpatchDemo)" in host.read("/proc/net/vlan/config")
     host.run("rmmod 8021q")
-    assert host.read("patches/kpatch_demo_vlan/8021q/patched") == "0"
-    assert host.set("kpatch_demo_vlan", 0)
-    host.unload("kpatch_demo_vlan")
+    assert host.read(f"patches/{loaded_as(result)}/8021q/patched") == "0"
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
 
 
 # What read() into memory of the kernel's fails with.
@@ -88,8 +95,8 @@ def test_code_with_a_runtime_constant_knows_its_value(host: Host, core: Builder)
     assert host.run(ERRNO).strip() == "Bad address"
     host.load("kpatch_runtime")
     assert host.run(ERRNO).strip() == "Link has been severed"
-    assert host.set("kpatch_runtime", 0)
-    host.unload("kpatch_runtime")
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
     assert host.run(ERRNO).strip() == "Bad address"
 
 
@@ -113,9 +120,9 @@ def test_livepatch_does_what_the_core_module_does(host: Host, core: Builder) -> 
     assert result.manifest["backend"] == "livepatch"
     host.send(result.path.glob("*.ko"))
     host.load("kpatch_demo_meminfo")
-    livepatched(host, "kpatch_demo_meminfo")
+    livepatched(host, loaded_as(result))
     assert "KpatchDemo" in host.read("/proc/meminfo")
-    unlivepatch(host, "kpatch_demo_meminfo")
+    unlivepatch(host, loaded_as(result))
     assert "KpatchDemo" not in host.read("/proc/meminfo")
 
 
@@ -125,10 +132,10 @@ def test_livepatch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
     host.send(result.path.glob("*.ko"))
     host.run("rmmod 8021q 2> /dev/null; :")
     host.load("kpatch_demo_vlan")
-    livepatched(host, "kpatch_demo_vlan")
+    livepatched(host, loaded_as(result))
     host.run("modprobe 8021q")
     assert "(KpatchDemo)" in host.read("/proc/net/vlan/config")
-    unlivepatch(host, "kpatch_demo_vlan")
+    unlivepatch(host, loaded_as(result))
     host.run("rmmod 8021q")
 
 
@@ -146,8 +153,8 @@ def test_a_header_change_and_a_new_file(host: Host, core: Builder) -> None:
     host.send(result.path.glob("*.ko"))
     host.load("kpatch_new_file")
     assert f"MemTotal: {42 * 4:14} kB" in host.read("/proc/meminfo")
-    assert host.set("kpatch_new_file", 0)
-    host.unload("kpatch_new_file")
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
 
 
 def test_the_same_inputs_build_nothing_and_give_the_same_bytes(core: Builder, tmp_path: Path) -> None:

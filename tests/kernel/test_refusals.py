@@ -12,7 +12,7 @@ from __future__ import annotations
 from host import CORE, Host
 
 REFUSALS = {
-    "abi": "a patch module was built for abi 3, this core has 2",
+    "abi": "a patch module was built for abi 4, this core has 3",
     "leave": "the tables of kpt_wrong are wrong: leave=3 switch=2 means=0 is nothing",
     "switch": "the tables of kpt_wrong are wrong: leave=1 switch=3 means=0 is nothing",
     "means": "the tables of kpt_wrong are wrong: leave=1 switch=2 means=2 is nothing",
@@ -30,6 +30,8 @@ REFUSALS = {
     "objects": "the tables of kpt_wrong are wrong: not in the module: the objects",
     "replace": "the tables of kpt_wrong are wrong: neither 0 nor 1: replace",
     "checksum": "the tables of kpt_wrong are wrong: not a word: the checksum",
+    "replaces": "the tables of kpt_wrong are wrong: not a name: what it replaces",
+    "replaced": "the tables of kpt_wrong are wrong: not a name: what it replaces",
     "unnamed": "the tables of kpt_wrong are wrong: an object has no proper name",
     "functions": "the tables of kpt_wrong are wrong: not in the module: a table for kpt_not_loaded",
     "relocs": "the tables of kpt_wrong are wrong: not in the module: a table for kpt_not_loaded",

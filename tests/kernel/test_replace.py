@@ -71,6 +71,40 @@ def test_if_a_task_is_in_the_way_everything_stays(target: Host) -> None:
     assert target.read(CMDLINE) == NEW
 
 
+def test_one_that_names_another_takes_its_place_alone(target: Host) -> None:
+    target.load("kpt_first")
+    target.load("kpt_late")
+    target.load("kpt_second", "replaces=kpt_first")
+    assert target.read("patches/kpt_second/replaces") == "kpt_first"
+    assert target.read("patches/kpt_late/replaces") == ""
+    assert target.read("patches/kpt_first/enabled") == "0"
+    assert target.read("/sys/module/kpt_first/refcnt") == "0"
+    assert target.read("patches/kpt_late/enabled") == "1"
+    assert target.target()["value"] == 163
+    target.unload("kpt_first")
+    assert target.read(CMDLINE) == "this is kpt_second"
+
+
+def test_what_it_names_is_left_alone_if_it_is_refused(target: Host) -> None:
+    target.load("kpt_sleep")
+    pid = target.sleep_in_target()
+    assert target.refused("kpt_second", "replaces=kpt_sleep") == (
+        f"kpt_second can't be enabled: task kpt-reader:{pid} is in an added function of kpt_sleep"
+    )
+    assert target.read("patches/kpt_sleep/enabled") == "1"
+    assert target.target()["value"] == 2
+
+
+def test_naming_one_that_is_not_on_changes_nothing(host: Host) -> None:
+    host.load("kpt_first")
+    assert host.set("kpt_first", 0)
+    for name in ("kpt_first", "kpt_nobody"):
+        host.load("kpt_second", f"replaces={name}")
+        assert host.read(CMDLINE) == "this is kpt_second"
+        assert host.set("kpt_second", 0)
+        host.unload("kpt_second")
+
+
 def test_three_on_one_function_go_in_any_order(host: Host) -> None:
     original = host.read(CMDLINE)
     names = ("kpt_first", "kpt_second", "kpt_hooks")

@@ -71,5 +71,5 @@ def test_a_signed_patch_module_loads(host: Host, builder: Builder, signer: Modul
     host.send([signed])
     host.load("kpatch_demo_meminfo")
     assert "KpatchDemo" in host.read("/proc/meminfo")
-    assert host.set("kpatch_demo_meminfo", 0)
-    host.unload("kpatch_demo_meminfo")
+    assert host.set(result.manifest["loaded_as"], 0)
+    host.unload(result.manifest["loaded_as"])

@@ -81,6 +81,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     ManifestError,
     check_name,
     file_sha256,
+    loaded_name,
     module_name,
 )
 
@@ -343,8 +344,9 @@ class _Build:
 
     def link(self, diffs: list[ObjectDiff]) -> tuple[Path, EmittedObject]:
         """The module, and what emit() put into it."""
-        module = module_name(self.request.name)
-        self.say(f"{self.tree.release}: linking {module}.ko")
+        module = loaded_name(self.request.name, self.digest)
+        file = module_name(self.request.name) + ".ko"
+        self.say(f"{self.tree.release}: linking {file}")
         folder = self.scratch / "module"
         folder.mkdir()
         emitted = emit(diffs, folder / "diff.o", self.backend == LIVEPATCH)
@@ -357,7 +359,7 @@ class _Build:
         code = glue.module(sources[glue.MODULE], self.srcversion, _undefined(parts), self.exports)
         (folder / "module.c").write_text(code, encoding="utf-8")
         kbuild.replay(self.tree, folder, "tables", "module")
-        linked, finished = folder / "linked.ko", folder / f"{module}.ko"
+        linked, finished = folder / "linked.ko", folder / file
         kbuild.link(self.tree, [*parts, folder / "module.o"], linked)
         finish(linked, finished)
         if self.request.signer is not None:
@@ -384,6 +386,7 @@ class _Build:
             "signer": self.request.signer and self.request.signer.identity,
             "source_sha256": text_sha256(self.request.source),
             "input_sha256": self.digest,
+            "loaded_as": loaded_name(self.request.name, self.digest),
             "consistency": dict(self.request.consistency),
             "replace": self.request.replace,
             "functions": [

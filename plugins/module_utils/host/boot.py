@@ -18,10 +18,11 @@ from pathlib import Path
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.files import read_text, subdirectories
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader, Loader
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.upgrade import staged_part
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.upgrade import mend, staged_part
 
 SWITCH = "kpatch.fleet=off"
 MOST_ATTEMPTS = 3
@@ -34,6 +35,13 @@ def put_on(root: Path, loader: Loader, settle: float = SETTLE) -> str:
     """Bring the running kernel to what it had, and say what was done. HostError if that can't or must not be."""
     if SWITCH in (read_text(root / "proc/cmdline") or "").split():
         return f"nothing is loaded: {SWITCH} is on the kernel's command line"
+    with host_lock(root):
+        return _put_on(root, loader, settle)
+
+
+def _put_on(root: Path, loader: Loader, settle: float) -> str:
+    # A machine that went down within an upgrade comes up with what it had before.
+    mend(root, loader, _TIMEOUT)
     release = read_host(root)["kernel"]["release"]
     staging = Staging(root, release)
     modules = staging.enabled()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
@@ -19,23 +20,34 @@ Host = dict[str, Any]
 Manifest = dict[str, Any]
 
 
-def find(host: Host, module: str) -> dict[str, Any] | None:
-    """The loaded module as *host* shows it, or None."""
+def find(host: Host, module: str, manifest: Manifest | None = None) -> dict[str, Any] | None:
+    """The loaded module as *host* shows it, or None; of several builds that of *manifest*, else an enabled one."""
+    found = builds(host, module)
+    wanted = [one for one in found if manifest and same_identity(one, manifest)]
+    return next(iter([*wanted, *found]), None)
+
+
+def builds(host: Host, module: str) -> list[dict[str, Any]]:
+    """Every build of *module* that is loaded, the enabled ones first."""
     if module == CORE_NAME:
-        core: dict[str, Any] | None = host["core"]
-        return core
-    return next((patch for patch in host["patches"] if patch["module"] == module), None)
+        return [host["core"]] if host["core"] else []
+    return [patch for patch in host["patches"] if patch["module"] == module]
+
+
+def loaded_as(found: dict[str, Any]) -> str:
+    """What the kernel knows a loaded module as."""
+    return str(found.get("loaded_as") or found["module"])
 
 
 def summary(host: Host, module: str, manifest: Manifest | None) -> dict[str, Any]:
     """The module's state in few words: what 'before' and 'after' show. Its identity is compared with *manifest*."""
-    found = find(host, module)
+    found = find(host, module, manifest)
     staged = host["staged"]
     return {
         "module": module,
         "state": _state(found),
         "identity": None if found is None or manifest is None else _identity(found, manifest),
-        "transition": bool(found and found.get("transition")),
+        "transition": any(one.get("transition") for one in builds(host, module)),
         "srcversion": found and found["srcversion"],
         "build_id": found and found["build_id"],
         "staged": None if staged is None else module in staged,
@@ -44,8 +56,7 @@ def summary(host: Host, module: str, manifest: Manifest | None) -> dict[str, Any
 
 def reached(host: Host, part: Part) -> Host:
     """What *host* will be once the wanted state of *part* is reached."""
-    found = find(host, part.module)
-    then = _then(found, part)
+    then = _then(find(host, part.module, part.manifest), part)
     staged = host["staged"]
     if staged is not None and part.wanted == "absent":
         staged = [module for module in staged if module != part.module]
@@ -64,7 +75,7 @@ def steps(host: Host, part: Part) -> list[str]:
     if part.wanted == "unloaded":
         return _to_unloaded(host, part.module)
     if part.wanted == "disabled":
-        return _to_disabled(find(host, part.module))
+        return _to_disabled(builds(host, part.module))
     return _to_running(host, part.module, wanted_manifest(part))
 
 
@@ -95,6 +106,7 @@ def _then(found: dict[str, Any] | None, part: Part) -> dict[str, Any] | None:
         return found and {**found, "enabled": False, "transition": False}
     manifest = wanted_manifest(part)
     shown = {key: manifest[key] for key in ("srcversion", "build_id", "abi")}
+    shown["loaded_as"] = manifests.loaded_as(manifest)
     return {"module": part.module, **(found or {}), **shown, "registered": True, "enabled": True, "transition": False}
 
 
@@ -111,14 +123,16 @@ def _state(found: dict[str, Any] | None) -> str:
 
 
 def _to_running(host: Host, module: str, manifest: Manifest) -> list[str]:
-    found = find(host, module)
+    found = find(host, module, manifest)
     if found is None:
         return ["stage", "load", "publish"]
     if same_identity(found, manifest) and found.get("registered", True):
-        return _to_enabled(found)
+        return [*_to_enabled(found), *_to_staged(host, module), *_to_one(host, module)]
+    if all(loaded_as(one) != manifests.loaded_as(manifest) for one in builds(host, module)):
+        # Both are loaded for a while: the new one takes the place of the old one in one switch.
+        return ["stage", "load", "clear", "publish"]
     _refuse_core_in_use(host, module)
-    off = ["disable"] if found.get("enabled") else []
-    return ["stage", *off, "unload", "load", "publish"]
+    return ["stage", *_off(builds(host, module)), "unload", "load", "publish"]
 
 
 def _to_enabled(found: dict[str, Any]) -> list[str]:
@@ -127,13 +141,24 @@ def _to_enabled(found: dict[str, Any]) -> list[str]:
     return ["settle"] if found.get("transition") else []
 
 
-def _to_disabled(found: dict[str, Any] | None) -> list[str]:
+def _to_staged(host: Host, module: str) -> list[str]:
+    """A run that was killed after the load has left it unpublished."""
+    missing = host["staged"] is not None and module not in host["staged"]
+    return ["stage", "publish"] if missing else []
+
+
+def _to_one(host: Host, module: str) -> list[str]:
+    """A run that was killed before it had unloaded the older build has left that."""
+    return ["clear"] if len(builds(host, module)) > 1 else []
+
+
+def _to_disabled(found: list[dict[str, Any]]) -> list[str]:
     """A patch that isn't loaded is off, too."""
-    if found is None:
-        return []
-    if found["enabled"]:
-        return ["disable"]
-    return ["settle"] if found["transition"] else []
+    return _off(found) or (["settle"] if any(one["transition"] for one in found) else [])
+
+
+def _off(found: list[dict[str, Any]]) -> list[str]:
+    return ["disable"] if any(one.get("enabled") for one in found) else []
 
 
 def _to_absent(host: Host, module: str) -> list[str]:
@@ -145,11 +170,11 @@ def _to_absent(host: Host, module: str) -> list[str]:
 
 
 def _to_unloaded(host: Host, module: str) -> list[str]:
-    found = find(host, module)
-    if found is None:
+    found = builds(host, module)
+    if not found:
         return []
     _refuse_core_in_use(host, module)
-    return ["disable", "unload"] if found.get("enabled") else ["unload"]
+    return [*_off(found), "unload"]
 
 
 def _refuse_core_in_use(host: Host, module: str) -> None:

@@ -12,7 +12,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host import order, up
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader, Loader
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
@@ -28,19 +30,35 @@ def carry_out(kind: str, params: dict[str, Any], check_mode: bool) -> Result:
 
 
 def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("/")) -> Result:
-    """Do what the options of the module *kind* say; its result, of which a failure has 'failed' and 'reason'."""
+    """Do what the options of the module *kind* say; its result, of which a failure has 'failed' and 'reason'.
+
+    The host is locked from the first look to the last: between two parts nobody else changes it.
+    """
     try:
         parts = host_parts.with_artifacts(
             host_parts.asked_for(kind, params), params["artifacts"], params.get("downgrade", False)
         )
         loader = KernelLoader()
-        before = read_host(root)
-        parts = upgrade.with_way(parts, before)
-        whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"])
-        if not check_mode:
-            whole.begin()
+        if check_mode:
+            return _run(kind, params, parts, loader, check_mode, root)
+        with host_lock(root):
+            mended = upgrade.mend(root, loader, params["timeout"])
+            result = _run(kind, params, parts, loader, check_mode, root)
     except HostError as error:
         return host_results.failure(error, None, None)
+    if mended:
+        said = f"an upgrade of {', '.join(mended)} was cut off on this host: what ran before was put back first"
+        result["warnings"] = [said, *result.get("warnings", [])]
+        result["changed"] = True
+    return result
+
+
+def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, check_mode: bool, root: Path) -> Result:
+    before = read_host(root)
+    parts = upgrade.with_way(parts, before)
+    whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"])
+    if not check_mode:
+        whole.begin()
     results: list[Result] = []
     warnings: list[str] = []
     host = before

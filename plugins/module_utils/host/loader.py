@@ -49,8 +49,8 @@ _LOAD_REASONS = {
 class Loader(Protocol):
     """Loads and unloads; both raise OSError with the kernel's errno."""
 
-    def load(self, handle: int) -> None:
-        """Load the module whose file is open at *handle*."""
+    def load(self, handle: int, parameters: str = "") -> None:
+        """Load the module whose file is open at *handle*, with *parameters* as insmod(8) takes them."""
 
     def unload(self, module: str) -> None:
         """Unload *module* if nothing uses it."""
@@ -65,9 +65,9 @@ class KernelLoader:
             raise HostError("load-failed", f"modules can be loaded by a 64-bit Python on x86_64 only, not on {machine}")
         self._libc = ctypes.CDLL(None, use_errno=True)
 
-    def load(self, handle: int) -> None:
+    def load(self, handle: int, parameters: str = "") -> None:
         """finit_module(2)."""
-        self._call(_FINIT_MODULE, ctypes.c_int(handle), ctypes.c_char_p(b""), ctypes.c_int(0))
+        self._call(_FINIT_MODULE, ctypes.c_int(handle), ctypes.c_char_p(parameters.encode()), ctypes.c_int(0))
 
     def unload(self, module: str) -> None:
         """delete_module(2); doesn't wait for users to go away."""

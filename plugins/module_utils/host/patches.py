@@ -19,7 +19,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import (
     loaded_with_prefix,
     read_module,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, KPATCH, LIVEPATCH
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, KPATCH, LIVEPATCH, module_of
 
 CORE_DIRECTORY = "sys/kernel/kpatch"
 _LIVEPATCH_DIRECTORY = "sys/kernel/livepatch"
@@ -27,7 +27,7 @@ _GIVEN_BY_LIVEPATCH = {"leave": "patched_set", "switch": "thread"}
 
 
 def patch_directory(root: Path, module: str, backend: str = KPATCH) -> Path:
-    """Where the core module, or livepatch, shows the patch module *module* once it is registered."""
+    """Where the core module, or livepatch, shows what the kernel knows as *module* once it is registered."""
     return root / _LIVEPATCH_DIRECTORY / module if backend == LIVEPATCH else root / CORE_DIRECTORY / "patches" / module
 
 
@@ -48,14 +48,18 @@ def busy_reason(refusal: str) -> str:
 
 
 def read_patches(root: Path) -> list[dict[str, Any]]:
-    """The patch modules, by name: every registered one, and those that are loaded without being registered."""
+    """The patch modules, by name: every registered one, and those that are loaded without being registered.
+
+    Of several builds of one patch, those that are enabled come first.
+    """
     names = set(subdirectories(root / CORE_DIRECTORY / "patches"))
     names.update(loaded_with_prefix(root, CORE_NAME + "_"))
-    return [patch for patch in (read_patch(root, name) for name in sorted(names)) if patch]
+    patches = [patch for patch in (read_patch(root, name) for name in sorted(names)) if patch]
+    return sorted(patches, key=lambda patch: (patch["module"], not patch["enabled"]))
 
 
 def read_patch(root: Path, name: str) -> dict[str, Any] | None:
-    """The patch module *name*, or None if it is not loaded."""
+    """The patch module that the kernel knows as *name*, or None if it is not loaded."""
     module = read_module(root, name)
     if module is None:
         return None
@@ -63,6 +67,8 @@ def read_patch(root: Path, name: str) -> dict[str, Any] | None:
     path = patch_directory(root, name, backend)
     return {
         **module,
+        "module": module_of(name),
+        "loaded_as": name,
         "backend": backend,
         "registered": path.is_dir(),
         "enabled": read_flag(path / "enabled"),

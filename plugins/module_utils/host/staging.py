@@ -27,6 +27,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import
 _BASE = "var/lib/kpatch.fleet"
 # What is to be on with this kernel; read at boot.
 _ENABLED = "enabled.json"
+# What a set was that is being replaced; gone once it is.
+_UPGRADE = ".upgrade.json"
 # Room for the manifest and for what the file system itself needs.
 _SPARE_BYTES = 64 * 1024
 _SPARE_INODES = 4
@@ -173,8 +175,11 @@ class Staging:
         self._remove([self._path(module, suffix) for suffix in (".json", ".sig", ".ko")])
         self.discard(module)
 
-    def keep(self, modules: list[str]) -> None:
-        """Keep the published files of *modules*, and what is to be on, under a third name each."""
+    def keep(self, modules: list[str], before: dict[str, Any]) -> None:
+        """Keep the published files of *modules*, and what is to be on, under a third name each.
+
+        *before* is what has to be known to put them back; once it is on disk, `kept` finds it.
+        """
         try:
             for path, kept in self._kept(modules):
                 kept.unlink(missing_ok=True)
@@ -182,22 +187,47 @@ class Staging:
                     os.link(path, kept)
         except OSError as error:
             raise from_oserror("keep the staged artifacts", error) from error
+        self.prepare()
+        new = self.directory / f"{_UPGRADE}.new"
+        _write_new(new, json.dumps(before).encode())
+        new.replace(self.directory / _UPGRADE)
+        _fsync_directory(self.directory)
+
+    def kept(self) -> dict[str, Any] | None:
+        """What `keep` was given and nobody has told to forget since; None if there is nothing of the kind.
+
+        Only root can tell.
+        """
+        path = self.directory / _UPGRADE
+        try:
+            kept = json.loads(read_text(path) or "null")
+        except ValueError as error:
+            raise HostError("bad-manifest", f"{path}: can't be read: {error}; remove it and roll out again") from error
+        return kept if isinstance(kept, dict) else None
 
     def restore_kept(self, modules: list[str]) -> None:
-        """Make the published files of *modules* those that were kept; those that there were not are removed."""
+        """Make the published files of *modules* those that were kept; those that there were not are removed.
+
+        They stay kept: this may be cut off, and done again.
+        """
         try:
             for path, kept in self._kept(modules):
-                if kept.exists():
-                    kept.replace(path)
-                    kept.unlink(missing_ok=True)  # rename(2) does nothing if both names are of one file
-                else:
+                if not kept.exists():
                     path.unlink(missing_ok=True)
+                    continue
+                link = kept.with_suffix(".back")
+                link.unlink(missing_ok=True)
+                os.link(kept, link)
+                link.replace(path)
+                link.unlink(missing_ok=True)  # rename(2) does nothing if both names are of one file
         except OSError as error:
             raise from_oserror("put the staged artifacts back", error) from error
 
     def forget_kept(self, modules: list[str]) -> None:
-        """Remove what was kept."""
-        self._remove([kept for _path, kept in self._kept(modules)])
+        """Remove what was kept, and first that it was; and what was never published."""
+        self._remove([self.directory / _UPGRADE, *(kept for _path, kept in self._kept(modules))])
+        for module in modules:
+            self.discard(module)
 
     def _kept(self, modules: list[str]) -> list[tuple[Path, Path]]:
         paths = [self._path(module, suffix) for module in modules for suffix in (".json", ".sig", ".ko")]

@@ -21,11 +21,14 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import S
 def read_host(root: Path) -> dict[str, Any]:
     """The host's state now, as its kernel tells it."""
     kernel = read_kernel(root)
+    staging = Staging(root, kernel["release"])
+    staged = staging.modules()
     return {
         "kernel": kernel,
         "core": read_core(root),
         "patches": read_patches(root),
         "livepatches": read_livepatches(root),
         "order": order.read(root),
-        "staged": Staging(root, kernel["release"]).modules(),
+        "staged": staged,
+        "unfinished": None if staged is None else staging.kept() is not None,
     }

@@ -15,18 +15,18 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, p
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError, from_oserror
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel_log import KernelLog
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader, explain_load
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, same_identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, read_module, same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
     busy_reason,
     patch_directory,
+    read_patch,
     read_refusal,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging, read_checked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.stuck import stuck_tasks
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, KPATCH, LIVEPATCH
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -53,26 +53,26 @@ class Transition:
     def foresee(self) -> tuple[bool, dict[str, Any]]:
         """Whether something would change, and the summary then; changes nothing but what *host* tells."""
         steps = self._steps()
-        if "load" in steps:
+        if "stage" in steps:
             self._preflight()
             self._foresee_core()
         self.host = decide.reached(self.host, self.part)
         return decide.changes(steps), self._summary()
 
     def reach(self) -> tuple[bool, dict[str, Any]]:
-        """Reach the wanted state; whether something changed, and the summary now. On HostError it is as before."""
-        if not self._steps():
+        """Reach the wanted state; whether something changed, and the summary now. On HostError it is as before.
+
+        The caller holds the host's lock, and has read the host since it does.
+        """
+        steps = self._steps()
+        if not steps:
             return False, self.before
-        with host_lock(self.root):
-            # Another run may have been at work until the lock was ours.
-            self.before = self.look()
-            steps = self._steps()
-            if "load" in steps:
-                self._preflight()
-                preflight.check_core(self.host, self._wanted_manifest())
-            self._act(steps)
-            if self.part.wanted != "unloaded":  # it comes back at once, and at a boot in between, too
-                self.staging.keep_enabled(self.module, self.part.needs_artifact)
+        if "stage" in steps:
+            self._preflight()
+            preflight.check_core(self.host, self._wanted_manifest())
+        self._act(steps)
+        if self.part.wanted != "unloaded":  # it comes back at once, and at a boot in between, too
+            self.staging.keep_enabled(self.module, self.part.needs_artifact)
         return decide.changes(steps), self.look()
 
     def look(self) -> dict[str, Any]:
@@ -85,7 +85,12 @@ class Transition:
 
     def _loaded_now(self) -> dict[str, Any] | None:
         self.look()
-        return decide.find(self.host, self.module)
+        return decide.find(self.host, self.module, self.part.manifest)
+
+    def _others_now(self) -> list[dict[str, Any]]:
+        """The builds of the module that are loaded beside the wanted one."""
+        self.look()
+        return [one for one in decide.builds(self.host, self.module) if not same_identity(one, self._wanted_manifest())]
 
     def _steps(self) -> list[str]:
         return decide.steps(self.host, self.part)
@@ -130,24 +135,51 @@ class Transition:
         self.staging.remove(self.module)
 
     def _do_enable(self) -> None:
-        self._switch(True)
+        found = self._loaded_now()
+        if found:
+            self._switch(found, True)
 
     def _do_disable(self) -> None:
-        self._switch(False)
+        for one in decide.builds(self.host, self.module):
+            if one.get("enabled"):
+                self._switch(one, False)
 
     def _do_load(self) -> None:
         manifest = self._wanted_manifest()
+        parameters = self._replacing(manifest)
 
         def load() -> None:
             with self.staging.new_artifact(manifest) as handle:
-                self._load(handle)
+                self._load(handle, parameters)
 
         self._insist(load)
         self._check_loaded(manifest)
         self._do_settle()
 
+    def _replacing(self, manifest: dict[str, Any]) -> str:
+        """What tells the core module which older build goes in the same switch.
+
+        Livepatch knows no such thing, but that everything else goes. The new build is put on top of the old one there,
+        which is taken off after it: its fixes are on throughout, too.
+        """
+        enabled = [one for one in decide.builds(self.host, self.module) if one.get("enabled")]
+        by_core = manifest["backend"] == KPATCH and enabled and enabled[0]["backend"] == KPATCH
+        return f"replaces={decide.loaded_as(enabled[0])}" if by_core else ""
+
+    def _do_clear(self) -> None:
+        """Take away the older builds, which the new one has replaced."""
+        for one in self._others_now():
+            self._take_away(one)
+
     def _do_unload(self) -> None:
-        self._insist(self._unload)
+        self.look()
+        for one in decide.builds(self.host, self.module):
+            self._take_away(one)
+
+    def _take_away(self, build: dict[str, Any]) -> None:
+        if build["module"] != CORE_NAME and build["enabled"]:
+            self._switch(build, False)
+        self._insist(lambda: self._unload(build))
 
     def _do_settle(self) -> None:
         """Wait until a switch that is under way has ended."""
@@ -158,61 +190,60 @@ class Transition:
                 raise HostError("stalled", message)
             time.sleep(_FIRST_PAUSE)
 
-    def _backend(self) -> str:
-        found = decide.find(self.host, self.module)
-        return str(found["backend"]) if found and "backend" in found else KPATCH
-
     def _in_the_way(self) -> str:
-        found = decide.find(self.host, self.module)
-        if found and self._backend() == LIVEPATCH:
+        builds = decide.builds(self.host, self.module)
+        found = next((one for one in builds if one.get("transition")), None)
+        if found and found.get("backend") == LIVEPATCH:
             said = stuck_tasks(self.root, bool(found["enabled"]))
         else:
             said = "; ".join(found["blocking"] if found else []) or read_refusal(self.root)
         return said or "the kernel doesn't say who is in the way"
 
-    def _load(self, handle: int) -> None:
+    def _load(self, handle: int, parameters: str = "") -> None:
         earlier = read_refusal(self.root)
         with KernelLog(self.root) as log:
             try:
-                self.loader.load(handle)
+                self.loader.load(handle, parameters)
             except OSError as error:
                 refusal = read_refusal(self.root)
                 # A module that the kernel refused before its init function ran left an older refusal standing.
                 fresh = refusal if refusal != earlier or error.errno == errno.EBUSY else ""
                 raise explain_load(self.module, error, fresh, log.lines()) from error
 
-    def _unload(self) -> None:
+    def _unload(self, build: dict[str, Any]) -> None:
+        name = decide.loaded_as(build)
         try:
-            self.loader.unload(self.module)
+            self.loader.unload(name)
         except OSError as error:
-            found = decide.find(read_host(self.root), self.module)
+            found = read_module(self.root, name)
             if found is None:
                 return
-            users = ", ".join(holders(self.root, self.module)) or "the kernel"
-            message = (
-                f"{self.module} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
-            )
+            users = ", ".join(holders(self.root, name)) or "the kernel"
+            message = f"{name} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
             reason = "busy" if error.errno in (errno.EBUSY, errno.EAGAIN) else "unload-failed"
             raise HostError(reason, message) from error
 
-    def _switch(self, on: bool) -> None:
+    def _switch(self, build: dict[str, Any], on: bool) -> None:
+        name = decide.loaded_as(build)
+
         def write() -> None:
-            path = patch_directory(self.root, self.module, self._backend()) / "enabled"
+            path = patch_directory(self.root, name, build["backend"]) / "enabled"
             try:
                 _write(path, b"1" if on else b"0")
             except OSError as error:
-                raise self._explain_switch(on, path, error) from error
+                raise self._explain_switch(build, on, path, error) from error
 
         self._insist(write)
         self._do_settle()
-        if (self.look()["state"] == "enabled") != on:
+        now = read_patch(self.root, name)
+        if bool(now and now["enabled"]) != on:
             verb = "enable" if on else "disable"
-            raise HostError("switch-failed", f"{self.module}: the kernel took the order to {verb} it but did not")
+            raise HostError("switch-failed", f"{name}: the kernel took the order to {verb} it but did not")
 
-    def _explain_switch(self, on: bool, path: Path, error: OSError) -> HostError:
+    def _explain_switch(self, build: dict[str, Any], on: bool, path: Path, error: OSError) -> HostError:
         verb = "enabled" if on else "disabled"
-        refusal = read_refusal(self.root) if self._backend() == KPATCH else ""
-        said = refusal or f"{self.module} can't be {verb}: {error.strerror}"
+        refusal = read_refusal(self.root) if build["backend"] == KPATCH else ""
+        said = refusal or f"{decide.loaded_as(build)} can't be {verb}: {error.strerror}"
         if error.errno == errno.EBUSY:
             return HostError(busy_reason(refusal), said)
         if error.errno in (errno.EACCES, errno.EROFS):
@@ -253,35 +284,51 @@ class Transition:
             raise HostError("load-failed", f"{self.module} was loaded, but is not enabled; build it again")
 
     def _go_back(self, old: dict[str, Any] | None) -> str:
-        """Make it as it was: what was loaded goes, what ran comes back. What to add to the error's message."""
+        """Make it as it was: what ran comes back, what was loaded goes. What to add to the error's message."""
         try:
+            kept = self._keep_old(old)
             replaced = self._drop_new(old)
-            returned = self._bring_back(old)
+            returned = kept or self._bring_back(old)
             self.staging.discard(self.module)
         except HostError as error:
             return f". And it could not be made as it was: {error}"
         return ". The one that ran before is back" if replaced or returned else ""
 
-    def _drop_new(self, old: dict[str, Any] | None) -> bool:
-        now = self._loaded_now()
-        if now is None or (old and same_identity(now, old)):
+    def _keep_old(self, old: dict[str, Any] | None) -> bool:
+        """Switch the old build on before the new one goes, if both are loaded: its fixes are on throughout."""
+        now = old and self._build_now(old)
+        if not (now and old and old.get("enabled") and not now["enabled"]):
             return False
-        if now.get("enabled"):
-            self._switch(False)
-        self._do_unload()
-        return old is not None
+        if not now["registered"]:
+            # Livepatch lets go of a patch that it has disabled.
+            message = f"{decide.loaded_as(now)} can't be switched on again before it is unloaded; the newer build stays on"
+            raise HostError("switch-failed", message)
+        self._switch(now, True)
+        return True
+
+    def _drop_new(self, old: dict[str, Any] | None) -> bool:
+        self.look()
+        new = [one for one in decide.builds(self.host, self.module) if not (old and same_identity(one, old))]
+        for one in new:
+            self._take_away(one)
+        return bool(new) and old is not None
 
     def _bring_back(self, old: dict[str, Any] | None) -> bool:
         if old is None:
             return False
-        returned = self._loaded_now() is None
+        returned = self._build_now(old) is None
         if returned:
             self._insist(lambda: self._load_old(old))
-        now = self._loaded_now()
+        now = self._build_now(old)
         if now and now.get("registered") and now["enabled"] != old["enabled"]:
-            self._switch(old["enabled"])
+            self._switch(now, old["enabled"])
             returned = True
         return returned
+
+    def _build_now(self, build: dict[str, Any]) -> dict[str, Any] | None:
+        """*build* as it is now, or None if it is not loaded any more."""
+        self.look()
+        return next((one for one in decide.builds(self.host, self.module) if same_identity(one, build)), None)
 
     def _load_old(self, old: dict[str, Any]) -> None:
         with self.staging.published_artifact(self.module) as (handle, manifest):

@@ -48,6 +48,9 @@ STUB = """
 #define MODULE_DESCRIPTION(x)
 #define MODULE_LICENSE(x)
 #define MODULE_INFO(a, b)
+#define MODULE_NAME_LEN 56
+#define MODULE_PARM_DESC(a, b)
+#define module_param_string(a, b, c, d)
 int kpatch_register(const struct kpatch_patch *patch) { return 0; }
 void kpatch_unregister(const struct kpatch_patch *patch) { }
 char new_0[1], new_1[1], place_0[1];
@@ -94,7 +97,7 @@ def test_tables_hold_what_was_emitted(tmp_path: Path) -> None:
         "vmlinux: read.isra.0,0=0 7/3",
         "other_module: helper,0-4/2",
         "some_module: show,2=1 fedcba9876543210/40-0+5-9+4",
-        "2 1 2",
+        "3 1 2",
     ]
 
 

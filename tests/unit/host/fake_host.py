@@ -114,13 +114,15 @@ class FakeHost:
         self.artifacts[manifest["sha256"]] = manifest
         return manifest, src
 
-    def load(self, handle: int) -> None:
+    def load(self, handle: int, parameters: str = "") -> None:
         """finit_module(2)."""
         image = os.pread(handle, 1 << 20, 0)
         manifest = self.artifacts[hashlib.sha256(image).hexdigest()]
-        module = manifest["module"]
-        self.calls.append(f"load {module} {manifest['srcversion']}")
+        module = manifest.get("loaded_as") or manifest["module"]
+        self.calls.append(" ".join(filter(None, ["load", manifest["module"], manifest["srcversion"], parameters])))
         self._maybe_refuse("load", manifest["srcversion"])
+        if (self.root / "sys/module" / module).exists():
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         shown = manifest.get("shown", manifest)
         self.show_module(module, shown["srcversion"], shown["build_id"])
         if manifest["kind"] == "core":
@@ -129,6 +131,9 @@ class FakeHost:
             self.say("")
         elif manifest["functions"]:
             self.show_patch(module)
+            if parameters:
+                replaced = self.root / "sys/kernel/kpatch/patches" / parameters.removeprefix("replaces=")
+                (replaced / "enabled").write_text("0\n")
             if (("stall", manifest["srcversion"])) in self.refuse:
                 (self.root / "sys/kernel/kpatch/patches" / module / "transition").write_text("1\n")
 

@@ -99,7 +99,7 @@ class PanicError(BaseException):
 
 
 def test_three_boots_that_ended_in_it_end_it(rebooted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(handle: int) -> None:
+    def down(_handle: int, _parameters: str) -> None:
         monkeypatch.setattr(boot, "_count", lambda *_arguments: None)
         raise PanicError
 

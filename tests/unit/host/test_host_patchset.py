@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import entry
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import boot, entry, transition
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
+from fake_host import remove
 
 NAMES = ["b", "a"]
 
@@ -21,17 +26,28 @@ class Set:
     def __init__(self, host: Any) -> None:
         self.host = host
         self.builds = {"kpatch": "core", "a": "1", "b": "2"}
+        self.beside = False
 
     def run(self, state: str = "enabled", check_mode: bool = False, **params: Any) -> dict[str, Any]:
         self.host.calls.clear()
-        files = [self.host.artifact(name, build) for name, build in self.builds.items()] if state == "enabled" else []
+        files = [self.artifact(name, build) for name, build in self.builds.items()] if state == "enabled" else []
         artifacts = [{"manifest": manifest, "src": str(src)} for manifest, src in files]
         given = {"names": NAMES, "state": state, "core": True, "artifacts": artifacts, "timeout": 0.0, **params}
         return entry.run("patchset", given, check_mode, self.host.root)
 
+    def artifact(self, name: str, build: str) -> tuple[dict[str, Any], Path]:
+        """With *beside*, the kernel knows each build of a patch by a name of its own."""
+        named = {"loaded_as": loaded_as(name, build)} if self.beside and name != "kpatch" else {}
+        artifact: tuple[dict[str, Any], Path] = self.host.artifact(name, build, **named)
+        return artifact
+
     def on(self) -> list[str]:
         found = read_host(self.host.root)
         return [module["module"] for module in [found["core"], *found["patches"]] if module]
+
+
+def loaded_as(name: str, build: str) -> str:
+    return f"kpatch_{name}_x{hashlib.sha256(build.encode()).hexdigest()[:6]}"
 
 
 @pytest.fixture
@@ -208,3 +224,195 @@ def test_a_core_module_that_others_use_is_not_replaced(patches: Set) -> None:
     tree = patches.host.tree()
     assert upgrade(patches, names=["a"])["reason"] == "core-in-use"
     assert patches.host.tree() == tree
+
+
+@pytest.fixture
+def pair(patches: Set) -> Set:
+    """A set of which two builds of a patch can be loaded at once; the first is on."""
+    patches.beside = True
+    patches.run()
+    return patches
+
+
+def newer(pair: Set, **params: Any) -> dict[str, Any]:
+    """Only the patches are other builds."""
+    pair.builds.update(a="3", b="4")
+    return pair.run(**params)
+
+
+def enabled(pair: Set, name: str) -> list[str]:
+    return [
+        patch["srcversion"]
+        for patch in read_host(pair.host.root)["patches"]
+        if patch["enabled"] and patch["module"] == f"kpatch_{name}"
+    ]
+
+
+def test_a_newer_build_takes_the_place_of_the_older_in_one_switch(pair: Set) -> None:
+    foreseen = newer(pair, check_mode=True)
+    done = newer(pair)
+    assert pair.host.calls == [
+        f"load kpatch_b SRC4 replaces={loaded_as('b', '2')}",
+        f"unload {loaded_as('b', '2')}",
+        f"load kpatch_a SRC3 replaces={loaded_as('a', '1')}",
+        f"unload {loaded_as('a', '1')}",
+    ]
+    assert builds(pair) == {"kpatch": "SRCcore", "kpatch_a": "SRC3", "kpatch_b": "SRC4"}
+    assert (foreseen["msg"], foreseen["after"]) == (done["msg"], done["after"])
+    assert not newer(pair)["changed"]
+    assert not list((pair.host.root / "var").rglob(".*"))
+
+
+@pytest.mark.parametrize("at", ["SRC3", "SRC4"])
+def test_its_fixes_are_on_throughout_whatever_fails(pair: Set, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    tree = pair.host.tree()
+    pair.host.refuse["load", at] = [errno.EINVAL]
+    gone: list[str] = []
+    for step in ("load", "unload", "write"):
+        act = getattr(pair.host, step)
+
+        def watch(*arguments: Any, act: Any = act) -> None:
+            act(*arguments)
+            gone.extend(name for name in ("a", "b") if not enabled(pair, name))
+
+        monkeypatch.setattr(pair.host, step, watch)
+    monkeypatch.setattr(transition, "_write", pair.host.write)
+    done = newer(pair)
+    assert done["failed"]
+    assert (gone, pair.host.tree()) == ([], tree)
+
+
+def test_an_older_build_that_can_not_be_unloaded_stays_in_charge(pair: Set) -> None:
+    tree = pair.host.tree()
+    pair.host.refuse["unload", loaded_as("b", "2")] = [errno.EBUSY]
+    done = newer(pair)
+    assert done["reason"] == "busy"
+    assert enabled(pair, "b") == ["SRC2"]
+    assert pair.host.tree() == tree
+
+
+def test_livepatch_puts_the_newer_build_on_top_and_takes_the_older_off(pair: Set) -> None:
+    manifest, src = pair.host.artifact("b", "4", loaded_as=loaded_as("b", "4"), backend="livepatch")
+    (pair.host.root / "sys/kernel/livepatch").mkdir()
+    pair.host.calls.clear()
+    pair.host.transition("kpatch_b", "enabled", manifest, src).reach()
+    assert pair.host.calls == [
+        "load kpatch_b SRC4",
+        f"write {loaded_as('b', '2')} 0",
+        f"unload {loaded_as('b', '2')}",
+    ]
+
+
+def test_builds_of_before_had_the_modules_own_name_and_are_replaced(patches: Set) -> None:
+    patches.run()
+    patches.beside = True
+    newer(patches)
+    assert "load kpatch_b SRC4 replaces=kpatch_b" in patches.host.calls
+    assert patches.on() == ["kpatch", "kpatch_a", "kpatch_b"]
+    assert [patch["loaded_as"] for patch in read_host(patches.host.root)["patches"]] == [
+        loaded_as("a", "3"),
+        loaded_as("b", "4"),
+    ]
+
+
+def test_both_builds_go_if_the_patch_does(pair: Set) -> None:
+    manifest, src = pair.artifact("b", "4")
+    with src.open("rb") as stream:
+        pair.host.load(stream.fileno(), f"replaces={loaded_as('b', '2')}")
+    pair.run("absent")
+    assert pair.on() == []
+
+
+def test_no_other_run_gets_between_two_parts(pair: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[Any] = []
+    load = pair.host.load
+
+    def meanwhile(handle: int, parameters: str) -> None:
+        with (pair.host.root / "run/kpatch.fleet.lock").open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                others.append("got in")
+            except BlockingIOError:
+                pass
+        load(handle, parameters)
+        others.append(
+            entry.run("patch", {"name": "a", "state": "absent", "artifacts": [], "timeout": 0.0}, False, pair.host.root)
+        )
+
+    monkeypatch.setattr(pair.host, "load", meanwhile)
+    assert not newer(pair).get("failed")
+    assert [other["reason"] for other in others] == ["locked", "locked"]
+
+
+class KilledError(BaseException):
+    """The process is gone: no code of ours runs after it."""
+
+
+def killed_at(pair: Set, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """End the upgrade before the *call*th thing that it has the kernel do."""
+    with monkeypatch.context() as patched:
+        left = [call]
+        for step in ("load", "unload", "write"):
+            act = getattr(pair.host, step)
+
+            def count(*arguments: Any, act: Any = act) -> None:
+                if not left[0]:
+                    raise KilledError
+                left[0] -= 1
+                act(*arguments)
+
+            patched.setattr(pair.host, step, count)
+        patched.setattr(transition, "_write", pair.host.write)
+        with pytest.raises(KilledError):
+            upgrade(pair) if pair.builds["kpatch"] == "core2" else newer(pair)
+
+
+@pytest.mark.parametrize("swap", [False, True], ids=["patches", "core"])
+@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("then", ["again", "back", "off", "boot"])
+def test_an_upgrade_that_was_killed_is_made_whole(
+    pair: Set, monkeypatch: pytest.MonkeyPatch, swap: bool, call: int, then: str
+) -> None:
+    before = pair.host.tree()
+    old = dict(pair.builds)
+    if swap:
+        pair.builds["kpatch"] = "core2"
+    killed_at(pair, monkeypatch, call)
+    assert read_host(pair.host.root)["unfinished"]
+    assert pair.run("absent", check_mode=True)["host"]["unfinished"]
+    if then == "again":
+        wanted = dict(pair.builds)
+        done = pair.run()
+        assert not done.get("failed")
+        assert "was cut off" in done["warnings"][0]
+        assert builds(pair) == {module_name(name): f"SRC{build}" for name, build in wanted.items()}
+    elif then == "back":
+        pair.builds = old
+        assert not pair.run().get("failed")
+        assert pair.host.tree() == before
+    elif then == "off":
+        assert not pair.run("absent").get("failed")
+        assert pair.on() == []
+    else:
+        boot.put_on(reboot(pair.host).root, pair.host, 0)
+        assert pair.host.tree() == before
+    assert not read_host(pair.host.root)["unfinished"]
+    assert not list((pair.host.root / "var").rglob(".*"))
+
+
+def reboot(host: Any) -> Any:
+    """Nothing is loaded any more, and the boot is another one."""
+    for path in ("sys/kernel/kpatch", "sys/module"):
+        if (host.root / path).exists():
+            remove(host.root / path)
+    (host.root / "sys/module").mkdir()
+    (host.root / "proc/sys/kernel/random/boot_id").write_text("4-5-6\n")
+    return host
+
+
+def test_a_killed_upgrade_that_can_not_be_undone_is_told(pair: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(pair, monkeypatch, 2)
+    pair.host.refuse["load", "SRC2"] = [errno.EINVAL]
+    done = pair.run()
+    assert done["failed"]
+    assert "was cut off on this host, and what ran before could not be put back" in done["msg"]

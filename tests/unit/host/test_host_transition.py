@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -361,12 +360,6 @@ def test_check_mode_refuses_what_would_be_refused(ready: Any) -> None:
     with pytest.raises(HostError) as caught:
         ready.transition("kpatch_a", "enabled", manifest, src).foresee()
     assert caught.value.reason == "wrong-kernel"
-
-
-def test_one_run_at_a_time(ready: Any) -> None:
-    with (ready.root / "run/kpatch.fleet.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        refused(ready, "locked", "kpatch_a", "enabled", *ready.artifact("a"))
 
 
 def test_what_an_interrupted_run_left_does_no_harm(ready: Any) -> None:

@@ -51,6 +51,14 @@ static bool good_name(const struct kpatch_patch *patch, const char *name)
 	return good_text(patch, name, KSYM_NAME_LEN);
 }
 
+/* A module parameter that was not given is an empty text. */
+static bool good_replaces(const struct kpatch_patch *patch)
+{
+	const char *name = patch->replaces;
+
+	return !name || (within(patch->owner, name, 1) && (!*name || good_name(patch, name)));
+}
+
 /* A bool is read as a byte: more than one bit of it is a lie. */
 static bool good_bool(const bool *value)
 {
@@ -192,6 +200,8 @@ static int check_head(const struct kpatch_patch *patch)
 		return malformed(patch, "not a word:", "the checksum");
 	if (!good_bool(&patch->replace))
 		return malformed(patch, "neither 0 nor 1:", "replace");
+	if (!good_replaces(patch))
+		return malformed(patch, "not a name:", "what it replaces");
 	if (!patch->nr_objects)
 		return malformed(patch, "there is", "no object");
 	if (!good_table(patch, patch->objects, patch->nr_objects, sizeof(*patch->objects)))

@@ -7,6 +7,7 @@
  */
 #include <linux/kernel.h>
 #include <linux/lockdep.h>
+#include <linux/string.h>
 
 #include "core.h"
 
@@ -19,14 +20,20 @@ static void mark_patched(struct live_patch *lpatch, bool enabled)
 	WRITE_ONCE(lpatch->enabled, enabled);
 }
 
+static bool replaces(const struct live_patch *lpatch, const struct live_patch *other)
+{
+	const char *name = lpatch->patch->replaces;
+
+	return lpatch->patch->replace || (name && !strcmp(name, other->patch->owner->name));
+}
+
 static void assign_roles(struct live_patch *lpatch, bool enable)
 {
 	struct live_patch *other;
 
-	if (enable && lpatch->patch->replace)
-		for_each_live_patch(other)
-			if (other->enabled)
-				other->role = LIVE_GOES;
+	for_each_live_patch(other)
+		if (enable && other->enabled && replaces(lpatch, other))
+			other->role = LIVE_GOES;
 	lpatch->role = enable ? LIVE_COMES : LIVE_GOES;
 }
 
@@ -88,11 +95,23 @@ static void come(struct live_patch *lpatch)
 	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
 }
 
+static bool any_goes(void)
+{
+	struct live_patch *lpatch;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role == LIVE_GOES)
+			return true;
+	return false;
+}
+
 /* Those that have gone, after a switch. */
 static void let_go(void)
 {
 	struct live_patch *lpatch;
 
+	if (!any_goes())
+		return;
 	/* A site that others use is still there: wait for those under way. */
 	kpatch_synchronize_tasks();
 	for_each_live_patch(lpatch) {
@@ -138,8 +157,7 @@ int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer)
 		goto undo;
 
 	come(lpatch);
-	if (lpatch->patch->replace)
-		let_go();
+	let_go();
 	forget_roles();
 	return 0;
 

@@ -15,7 +15,7 @@
 struct module;
 
 /* Raised whenever a structure below changes; the core refuses any other. */
-#define KPATCH_ABI 2
+#define KPATCH_ABI 3
 
 /*
  * The two axes of consistency (V. Pavlik, "live patching design",
@@ -175,6 +175,8 @@ struct kpatch_object {
  * @switching:	what switches at once
  * @means:	how, where there is a choice
  * @replace:	once it is enabled, every other patch is disabled, in one switch
+ * @replaces:	the name of the one patch module that is disabled likewise, if it
+ *		is enabled; NULL or empty: none
  * @checksum:	what it was made from, for whoever reads sysfs; may be NULL
  */
 struct kpatch_patch {
@@ -186,6 +188,7 @@ struct kpatch_patch {
 	enum kpatch_switch switching;
 	enum kpatch_means means;
 	bool replace;
+	const char *replaces;
 	const char *checksum;
 };
 

@@ -124,6 +124,13 @@ static ssize_t replace_show(struct kobject *kobj, struct kobj_attribute *attr, c
 	return sysfs_emit(page, "%d\n", to_patch(kobj)->patch->replace);
 }
 
+static ssize_t replaces_show(struct kobject *kobj, struct kobj_attribute *attr, char *page)
+{
+	const char *name = to_patch(kobj)->patch->replaces;
+
+	return name && *name ? sysfs_emit(page, "%s\n", name) : 0;
+}
+
 static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 static struct kobj_attribute transition_attr = __ATTR_RO(transition);
 static struct kobj_attribute consistency_attr = __ATTR_RO(consistency);
@@ -134,6 +141,7 @@ static struct kobj_attribute blocking_attr = __ATTR_RO(blocking);
 static struct kobj_attribute checksum_attr = __ATTR_RO(checksum);
 static struct kobj_attribute patch_forced_attr = __ATTR_RO(forced);
 static struct kobj_attribute replace_attr = __ATTR_RO(replace);
+static struct kobj_attribute replaces_attr = __ATTR_RO(replaces);
 
 static struct attribute *patch_attrs[] = {
 	&enabled_attr.attr,
@@ -145,6 +153,7 @@ static struct attribute *patch_attrs[] = {
 	&checksum_attr.attr,
 	&patch_forced_attr.attr,
 	&replace_attr.attr,
+	&replaces_attr.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(patch);
