@@ -301,8 +301,8 @@ class Transition:
             return False
         if not now["registered"]:
             # Livepatch lets go of a patch that it has disabled.
-            message = f"{decide.loaded_as(now)} can't be switched on again before it is unloaded; the newer build stays on"
-            raise HostError("switch-failed", message)
+            name = decide.loaded_as(now)
+            raise HostError("switch-failed", f"{name} can't be switched on now; the newer build stays on")
         self._switch(now, True)
         return True
 
