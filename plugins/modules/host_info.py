@@ -100,7 +100,8 @@ host:
       elements: dict
       returned: success
       contains:
-        module: {description: The module's name., type: str, returned: success}
+        module: {description: "The patch's module, whichever build of it.", type: str, returned: success}
+        loaded_as: {description: The name by which the kernel knows this build of it., type: str, returned: success}
         initstate: {description: "V(live), V(coming) or V(going).", type: str, returned: success}
         srcversion: {description: The module's srcversion., type: str, returned: success}
         build_id: {description: The module's GNU build id., type: str, returned: success}
@@ -145,6 +146,10 @@ host:
       description: The modules staged for the running kernel, which proves nothing about what runs. For root only.
       type: list
       elements: str
+      returned: success
+    unfinished:
+      description: Whether an upgrade of a set was cut off; the next change of the host undoes it first. For root only.
+      type: bool
       returned: success
 """
 
