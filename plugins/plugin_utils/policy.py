@@ -23,6 +23,7 @@ DEFAULTS: Policy = {
     "max_down_per_domain": 0,  # the same in one failure domain
     "blackout": [],  # windows in UTC in which no batch begins
     "throttle": 0,  # most hosts of a batch that are changed at the same time; 0 is all
+    "deadline": 30,  # seconds that a switch may wait for tasks before it is turned back
     "budget": 0,  # how many hosts, or which share of those to be changed, may fail; no canary ever
     "soak": 30,  # seconds that a batch is watched before the next begins
     "looks": 2,  # how often each of its hosts is looked at meanwhile; 0 is no soak
@@ -109,6 +110,11 @@ def _count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _deadline(value: Any) -> bool:
+    """The core module takes 1 ms to a day; a second is the least that a wait is good for."""
+    return _number(value) and 1 <= value <= 86400
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
 
@@ -150,6 +156,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "max_down_per_domain": _count,
     "blackout": _list,
     "throttle": _count,
+    "deadline": _deadline,
     "budget": _budget,
     "soak": _number,
     "looks": _count,
@@ -163,6 +170,7 @@ _MEANT = {
     "max_down_per_domain": "give a number of hosts; 0 is no limit",
     "blackout": "give a list of windows, for instance ['08:00-18:00']",
     "throttle": "give a number of hosts; 0 is no limit",
+    "deadline": "give a number of seconds from 1 to 86400",
     "budget": "give a number of hosts, or a share from '0%' to '100%'",
     "soak": "give a number of seconds",
     "looks": "give a number",

@@ -288,3 +288,11 @@ def test_damaged_plan_or_ledger_is_not_gone_on_with(fleet: Fleet, what: str) -> 
     run = fleet.run("rollout", "-e", "kpatch_plan=newest")
     assert run.status != 0
     assert fleet.touched == []
+
+
+def test_deadline_of_the_policy_holds_for_the_change_and_for_the_way_back(fleet: Fleet) -> None:
+    """If it did not, a switch would be turned back too early, or hold up its batch for longer than was allowed."""
+    fleet.policy = {"soak": 0, "deadline": 7, "on_failure": "batch"}
+    fleet.update("h1", faults={"patch": "taint"})
+    fleet.run("rollout")
+    assert fleet.read("h1")["deadlines"] == [7.0, 7.0]

@@ -18,6 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Lo
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import holders, read_module, same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
+    CORE_DIRECTORY,
     busy_reason,
     patch_directory,
     read_patch,
@@ -30,6 +31,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+# docs/sysfs-abi.md
+_LONGEST_DEADLINE_MS = 86_400_000
 
 
 class Transition:
@@ -112,7 +115,17 @@ class Transition:
         except HostError as error:
             self.warnings.append(str(error))
 
+    def _set_deadline(self) -> None:
+        """Have the core module turn a switch back when its time is up; half way to that it wakes sleepers."""
+        path = self.root / CORE_DIRECTORY / "deadline_ms"
+        if self.timeout and path.exists():
+            try:
+                _write(path, str(min(max(int(self.timeout * 1000), 1), _LONGEST_DEADLINE_MS)).encode())
+            except OSError as error:
+                raise from_oserror("write to it", error, str(path)) from error
+
     def _act(self, steps: list[str]) -> None:
+        self._set_deadline()
         old = decide.find(self.host, self.module)
         try:
             for step in steps:

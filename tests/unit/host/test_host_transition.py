@@ -170,6 +170,14 @@ def test_a_stalled_switch_is_reversed(ready: Any, monkeypatch: pytest.MonkeyPatc
     assert read_host(ready.root)["patches"][0]["enabled"] is False
 
 
+@pytest.mark.parametrize(("timeout", "written"), [(7, "7000"), (0.0001, "1"), (1e9, "86400000"), (0, "30000")])
+def test_the_core_module_is_told_the_deadline(ready: Any, timeout: float, written: str) -> None:
+    deadline = ready.root / "sys/kernel/kpatch/deadline_ms"
+    deadline.write_text("30000\n")
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a"), timeout=timeout).reach()
+    assert deadline.read_text().strip() == written
+
+
 def test_a_module_in_use_is_named_with_its_user(ready: Any) -> None:
     ready.refuse["unload", "kpatch"] = [errno.EWOULDBLOCK]
     (ready.root / "sys/module/kpatch/holders/other").mkdir()

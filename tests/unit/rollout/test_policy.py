@@ -56,6 +56,8 @@ def test_what_is_no_window_is_refused(window: Any) -> None:
         {"max_donw": 1},
         {"max_down": -1},
         {"max_down": True},
+        {"deadline": 0},
+        {"deadline": 86401},
         {"budget": "half"},
         {"budget": "101%"},
         {"soak": "long"},

@@ -13,6 +13,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Simu
 class ActionModule(SimulatedAction):
     def _act(self, arguments):
         on = arguments.get("state") != "absent"
+        self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         parts = [(self._core, "core", "kpatch")] if arguments["core"] else []
         parts += [(self._patch, "patch", name) for name in arguments["names"]]
         results = []
