@@ -3,15 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the kernel's files are compiled: a view of its source in which some are replaced, added or gone.
 
-All is links, but for the directories on the way to those files.
-A file that includes "internal.h" looks for it beside itself, so a replaced file needs its neighbours. Linking
-them takes a hundred links, copying the source a gigabyte.
+All is links, but for the directories on the way to those files, and to files that may include them.
+A file that includes "internal.h" looks for it beside itself, so a replaced file needs its neighbours; and
+fs/iomap/buffered-io.c, which includes "../internal.h", would find the source's behind a link to fs/iomap. Linking
+them takes hundreds of links, copying the source a gigabyte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Union
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import write_text
@@ -20,7 +22,7 @@ Texts = Mapping[str, Union[str, None]]
 SOURCE = "source"
 
 
-def workplace(source: Path, objects: Path, place: Path, replaced: Texts) -> None:
+def workplace(source: Path, objects: Path, place: Path, replaced: Texts, including: Iterable[str] = ()) -> None:
     """Make *place* a directory to compile in: all that is in *objects*, and a view of *source* below ``source/``.
 
     There every file has a path that begins with ``source/``, on any machine, in any cache, patched or not. Compilers
@@ -29,25 +31,36 @@ def workplace(source: Path, objects: Path, place: Path, replaced: Texts) -> None
     """
     make(objects, place, {})
     (place / SOURCE).unlink(missing_ok=True)  # kbuild's own link to the source
-    make(source, place / SOURCE, replaced)
+    make(source, place / SOURCE, replaced, including)
 
 
-def make(source: Path, overlay: Path, replaced: Texts) -> None:
-    """Make *overlay* look like *source*, but for the *replaced* texts, by path below *source*; None takes one away."""
-    _directory(source, overlay, {tuple(path.split("/")): text for path, text in replaced.items()})
+def make(source: Path, overlay: Path, replaced: Texts, including: Iterable[str] = ()) -> None:
+    """Make *overlay* look like *source*, but for the *replaced* texts, by path below *source*; None takes one away.
+
+    *including* are the files that may include one of them.
+    """
+    _View(source, overlay, replaced, including).make(PurePosixPath())
 
 
-def _directory(source: Path, overlay: Path, replaced: dict[tuple[str, ...], str | None]) -> None:
-    overlay.mkdir()
-    below: dict[str, dict[tuple[str, ...], str | None]] = {}
-    for parts, text in replaced.items():
-        below.setdefault(parts[0], {})[parts[1:]] = text
-    present = {entry.name for entry in source.iterdir()} if source.is_dir() else set()
-    for name in sorted(present | below.keys()):
-        inner = below.get(name)
-        if inner is None:
-            (overlay / name).symlink_to(source / name)
-        elif () not in inner:
-            _directory(source / name, overlay / name, inner)
-        elif (text := inner[()]) is not None:
-            write_text(overlay / name, text)
+class _View:
+    def __init__(self, source: Path, overlay: Path, replaced: Texts, including: Iterable[str]) -> None:
+        self._source, self._overlay = source, overlay
+        self._texts = {PurePosixPath(path): text for path, text in replaced.items()}
+        self._directories = {parent for path in (*replaced, *including) for parent in PurePosixPath(path).parents}
+        self._own: dict[PurePosixPath, set[str]] = defaultdict(set)
+        for path in (*self._texts, *self._directories - {PurePosixPath()}):
+            self._own[path.parent].add(path.name)
+
+    def make(self, directory: PurePosixPath) -> None:
+        """Make a directory of the view, and what is in it."""
+        (self._overlay / directory).mkdir()
+        original = self._source / directory
+        present = {entry.name for entry in original.iterdir()} if original.is_dir() else set()
+        for name in sorted(present | self._own[directory]):
+            path = directory / name
+            if path in self._directories:
+                self.make(path)
+            elif path not in self._texts:
+                (self._overlay / path).symlink_to(self._source / path)
+            elif (text := self._texts[path]) is not None:
+                write_text(self._overlay / path, text)

@@ -220,7 +220,7 @@ class _Build:
         units = self.units(files, texts)
         overlay.workplace(self.tree.source, self.tree.objects, self.plain, {})
         shown = {**texts, _AUTHOR: self.request.sources[glue.AUTHOR]}
-        overlay.workplace(self.tree.source, self.tree.objects, self.patched, shown)
+        overlay.workplace(self.tree.source, self.tree.objects, self.patched, shown, units.includers)
         diffs = self.compare(units)
         self.explain(texts, units, diffs)
         module, emitted = self.link(diffs)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, kbuild, makefiles
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.makefiles import Built
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.overlay import Texts
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE, FilePatch
@@ -25,6 +24,8 @@ class Touched:
     including: list[kbuild.Unit] = field(default_factory=list)  # of others, which include what it changes
     added: list[kbuild.Unit] = field(default_factory=list)  # of C files that it adds
     refusals: list[Refusal] = field(default_factory=list)
+    # Every file that may include what the patch changes, compiled or not.
+    includers: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.changed) + len(self.including) + len(self.added)
@@ -34,12 +35,12 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     """The units that the patch of *files* touches; *texts* are theirs once it is applied."""
     built = makefiles.built(tree, say)
     changed = {file.path for file in files if file.path in built and not file.removed}
-    including = _including(tree, [file for file in files if file.path not in built], texts, built, say) - changed
-    including -= {file.path for file in files if file.removed}
+    includers = _includers(tree, [file for file in files if file.path not in built], texts, say)
+    including = (includers & built.keys()) - changed - {file.path for file in files if file.removed}
     if changed | including:
         say(f"{tree.release}: asking kbuild how {len(changed | including)} files are compiled")
     units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)}, say)
-    touched = Touched(refusals=refusals)
+    touched = Touched(refusals=refusals, includers=includers)
     touched.changed = [unit for unit in units if unit.source in changed]
     touched.including = [unit for unit in units if unit.source in including]
     for unit in touched.changed:
@@ -52,13 +53,13 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
 _UNTRACED = "it is compiled without calls to the function tracer, so nothing in it can be redirected"
 
 
-def _including(tree: Tree, files: list[FilePatch], texts: Texts, built: Built, say: Say) -> set[str]:
-    """The built C files that include one of *files*."""
+def _includers(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> set[str]:
+    """The files that include one of *files*."""
     paths = [file.path for file in files if file.header or not file.added]
     if not paths:
         return set()
     present: Mapping[str, str] = {path: text for path, text in texts.items() if text is not None}
-    return includes.includers(tree, paths, present, say) & built.keys()
+    return includes.includers(tree, paths, present, say)
 
 
 def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> list[Refusal]:

@@ -67,6 +67,20 @@ def test_overlay_shows_replaced_files_with_their_neighbours(tmp_path: Path) -> N
     assert (tmp_path / "view/fs/proc/other.c").read_text() == "other\n"
 
 
+def test_overlay_shows_a_replaced_file_to_those_who_reach_it_by_a_directory_above(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for directory in ("fs/iomap", "fs/ext4", "lib"):
+        (source / directory).mkdir(parents=True)
+    (source / "fs/internal.h").write_text("#define ANSWER 41\n")
+    (source / "fs/iomap/own.h").write_text('#include "../internal.h"\n')
+    (source / "lib/other.c").write_text('#include "../fs/iomap/own.h"\nint answer = ANSWER;\n')
+    including = ["fs/iomap/own.h", "lib/other.c"]
+    overlay.make(source, tmp_path / "view", {"fs/internal.h": "#define ANSWER 42\n"}, including)
+    command = ["gcc", "-E", "-P", tmp_path / "view/lib/other.c"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "int answer = 42;\n"
+    assert (tmp_path / "view/fs/ext4").is_symlink()
+
+
 INDEXED = "int table[4];\nint indexed(int i);\nint indexed(int i)\n{\n\treturn table[i];\n}\n"
 
 
