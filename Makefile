@@ -45,6 +45,10 @@ bench-core: ## what the core module costs beside the kernel's own means; writes 
 bench-matrix: ## a matrix of kernels and patches, built serially and in parallel (SERIES=6.1,6.12 ROUNDS=3)
 	@SERIES='$(SERIES)' ROUNDS='$(ROUNDS)' scripts/bench-matrix
 
+.PHONY: own-kernel-tests
+own-kernel-tests: ## the builder on a kernel that is no package's (its build takes ten minutes and more)
+	@scripts/own-kernel-tests
+
 debug-kernel-tests: ## the kernel tests in a kernel with KASAN, lockdep, kmemleak (its build takes a quarter of an hour)
 	@scripts/debug-kernel-tests
 

@@ -45,6 +45,41 @@ options:
     type: path
 """
 
+    KERNEL_SOURCE = r"""
+options:
+  kernel_source:
+    description:
+      - Where the kernel's source is, and what was built of it, for a kernel that is none of Debian's packages.
+      - All of the very build that runs; what can be told of that is checked. The tree is copied and prepared once; if
+        it changes in place, remove the prepared kernel from C(kernels/) in O(cache).
+    type: dict
+    suboptions:
+      tree:
+        description: The source, a clean tree with the distribution's patches applied; a directory on the builder.
+        type: path
+        required: true
+      config:
+        description: The configuration, as C(/boot/config-*) or C(.config).
+        type: path
+        required: true
+      symvers:
+        description: The file C(Module.symvers).
+        type: path
+        required: true
+      vmlinux:
+        description: The kernel's ELF file with its symbols; debug information isn't needed.
+        type: path
+        required: true
+      modules:
+        description: The directory with the modules as the hosts load them. Without it only vmlinux can be patched.
+        type: path
+      toolchain:
+        description:
+          - The root of a system whose programs built the kernel, with C(/usr) and C(/etc), compiler, binutils, make
+            and what else the kernel's build needs. By default the builder's own programs.
+        type: path
+"""
+
     ARTIFACT = r"""
 options:
   store:

@@ -13,7 +13,7 @@ version_added: 1.0.0
 author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:
-  - Builds C(kpatch.ko) for one kernel against the headers that its distribution ships, and puts it into the store.
+  - Builds C(kpatch.ko) for one kernel against its headers, and puts it into the store.
   - Builds nothing if the store has an artifact of the same inputs.
 options:
   kernel:
@@ -70,6 +70,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.kernel_source
   - kpatch.fleet.attributes.module_signer
 attributes:
   check_mode:
@@ -137,6 +138,7 @@ progress:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
     CORE_BUILD,
     TOGETHER,
@@ -151,7 +153,8 @@ def main() -> None:
     options = module.params
 
     def build(say: Say) -> Result:
-        request = core_request(options, options["kernel"], options["sources"] or {})
+        kernel = Identity.of(options["kernel"], options["kernel_source"])
+        request = core_request(options, kernel, options["sources"] or {})
         return core_module.build(request, module.check_mode, say)
 
     perform(module, build)

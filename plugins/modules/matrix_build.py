@@ -56,6 +56,44 @@ options:
         type: list
         elements: str
         default: []
+  kernel_sources:
+    description:
+      - Where the source of each kernel is that is none of Debian's packages, and what was built of it; the others' come
+        from their packages.
+      - All of the very build that runs; what can be told of that is checked. The tree is copied and prepared once; if
+        it changes in place, remove the prepared kernel from C(kernels/) in O(cache).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      release:
+        description: The kernel's release, as C(uname -r) prints it.
+        type: str
+        required: true
+      tree:
+        description: The source, a clean tree with the distribution's patches applied; a directory on the builder.
+        type: path
+        required: true
+      config:
+        description: The configuration, as C(/boot/config-*) or C(.config).
+        type: path
+        required: true
+      symvers:
+        description: The file C(Module.symvers).
+        type: path
+        required: true
+      vmlinux:
+        description: The kernel's ELF file with its symbols; debug information isn't needed.
+        type: path
+        required: true
+      modules:
+        description: The directory with the modules as the hosts load them. Without it only vmlinux can be patched.
+        type: path
+      toolchain:
+        description:
+          - The root of a system whose programs built the kernel, with C(/usr) and C(/etc), compiler, binutils, make
+            and what else the kernel's build needs. By default the builder's own programs.
+        type: path
   patches:
     description:
       - The patch set. The options of each are those of M(kpatch.fleet.patch_build).
@@ -199,10 +237,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils import side_by_side
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module, safety
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signed
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
     KERNEL,
     PATCH,
     PLACE,
+    SOURCE,
     TOGETHER,
     Answer,
     attempt,
@@ -221,6 +261,12 @@ _ROW = {
 }
 _OPTIONS: dict[str, Any] = {
     "kernels": {"type": "list", "elements": "dict", "required": True, "options": _ROW},
+    "kernel_sources": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"release": {"type": "str", "required": True}, **SOURCE},
+    },
     "patches": {"type": "list", "elements": "dict", "default": [], "options": PATCH},
     "jobs": {"type": "int"},
     **PLACE,
@@ -243,17 +289,21 @@ class _Matrix:
 
     def _core(self, row: Mapping[str, Any]) -> side_by_side.Work:
         def build(say: Say) -> Result:
-            request = core_request(self._options, row["kernel"], self._sources("core"))
+            request = core_request(self._options, self._identity(row), self._sources("core"))
             return core_module.build(request, self._module.check_mode, say)
 
         return self._work(row, CORE_NAME, "the core module", build)
 
     def _patch(self, row: Mapping[str, Any], patch: Mapping[str, Any]) -> side_by_side.Work:
         def build(say: Say) -> Result:
-            request = patch_request(self._options, patch, row["kernel"], self._sources("patch"))
+            request = patch_request(self._options, patch, self._identity(row), self._sources("patch"))
             return patch_module.build(request, self._module.check_mode, say)
 
         return self._work(row, patch["name"], patch["name"], build)
+
+    def _identity(self, row: Mapping[str, Any]) -> Identity:
+        sources = {source["release"]: source for source in self._options["kernel_sources"]}
+        return Identity.of(row["kernel"], sources.get(row["kernel"]["release"]))
 
     def _sources(self, kind: str) -> Mapping[str, str]:
         found: Mapping[str, str] = (self._options["sources"] or {}).get(kind, {})

@@ -135,6 +135,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.kernel_source
   - kpatch.fleet.attributes.module_signer
 attributes:
   check_mode:
@@ -205,6 +206,7 @@ progress:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import (
     PATCH_BUILD,
     TOGETHER,
@@ -219,7 +221,8 @@ def main() -> None:
     options = module.params
 
     def build(say: Say) -> Result:
-        request = patch_request(options, options, options["kernel"], options["sources"] or {})
+        kernel = Identity.of(options["kernel"], options["kernel_source"])
+        request = patch_request(options, options, kernel, options["sources"] or {})
         return patch_module.build(request, module.check_mode, say)
 
     perform(module, build)

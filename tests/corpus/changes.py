@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import debian, makefiles
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import read_text
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree, build_id, using
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, build_id, using
 
 FLAVOUR = "cloud-amd64"
 _PROGRAMS = ("tools/", "scripts/", "samples/", "usr/")

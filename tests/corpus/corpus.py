@@ -20,9 +20,10 @@ import changes
 import outcome
 import table
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, makefiles, patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import workers
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, kbuild, patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity, KernelSource
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree, ensure, locked
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree, ensure, locked
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import elf
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
 from host import Host
@@ -106,3 +107,10 @@ def identify(host: Host) -> Identity:
     release, version = host.run("uname -r; uname -v").splitlines()
     notes = base64.b64decode(host.run("base64 /sys/kernel/notes"))
     return Identity(release, version, str(elf.build_id(notes)))
+
+
+def own_source(directory: Path, release: str) -> KernelSource:
+    """What an operator would name of the kernel that scripts/own-kernel has built in *directory*."""
+    objects = directory / "objects"
+    parts = (objects / ".config", objects / "Module.symvers", objects / "vmlinux")
+    return KernelSource(directory / "source", *parts, directory / "modules/lib/modules" / release)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builder import Builder, DebugBuilder, identify
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import known
+from builder import Builder, DebugBuilder, identify, own_source
 from host import Host
 
 SERIES = os.environ.get("SERIES", "6.1,6.12").split(",")
@@ -24,8 +25,8 @@ CPUS = int(os.environ.get("CPUS", "1"))
 MEMORY = int(os.environ.get("MEMORY", "384"))
 # What to append to the kernels' command lines: preempt=full, say.
 APPEND = os.environ.get("APPEND", "")
-# scripts/debug-kernel says where; SERIES then names it.
-DEBUG = os.environ.get("KPATCH_DEBUG_KERNEL")
+# A kernel that scripts/own-kernel has built; SERIES then names it, 'own' or 'debug'.
+OWN_KERNEL = os.environ.get("KPATCH_OWN_KERNEL")
 ROLE = Path(__file__).parents[2] / "roles/lab"
 
 
@@ -39,9 +40,9 @@ def _lab(state: str) -> None:
 
 
 def _kernels() -> dict[str, dict[str, str]]:
-    """Those that the lab knows, and the debug kernel under the name debug."""
+    """Those that the lab knows, and the one that is ours under its name in SERIES."""
     known = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))["lab_kernels"]
-    return {**known, **({"debug": {"suite": "bookworm", "vmlinuz": f"{DEBUG}/vmlinuz"}} if DEBUG else {})}
+    return {**known, **({SERIES[0]: {"suite": "bookworm", "vmlinuz": f"{OWN_KERNEL}/vmlinuz"}} if OWN_KERNEL else {})}
 
 
 def _machine(series: str) -> str:
@@ -73,9 +74,14 @@ def booted(
 @pytest.fixture(scope="session")
 def builder(booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """The builder for that kernel, with an empty store."""
-    if DEBUG:
-        return DebugBuilder(Path(DEBUG))
-    return Builder(identify(booted), CACHE, tmp_path_factory.mktemp("store"))
+    if not OWN_KERNEL:
+        return Builder(identify(booted), CACHE, tmp_path_factory.mktemp("store"))
+    if SERIES == ["debug"]:
+        return DebugBuilder(Path(OWN_KERNEL))
+    kernel = identify(booted)
+    source = own_source(Path(OWN_KERNEL), kernel.release)
+    booted.install(known(source.modules, "own.config has modules"), kernel.release)
+    return Builder(kernel._replace(source=source), CACHE, tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="session")

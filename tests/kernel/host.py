@@ -76,12 +76,20 @@ class Host:
 
     def send(self, files: Iterable[Path]) -> None:
         """Bring the modules."""
-        self.run(f"mkdir -p {_DIRECTORY}")
+        self._unpack(files, _DIRECTORY)
+
+    def install(self, modules: Path, release: str) -> None:
+        """Bring all modules of a kernel that is not in the machine's image, so that modprobe finds them."""
+        self._unpack([modules / "kernel"], f"/lib/modules/{release}")
+        self.run(f"depmod {release}")
+
+    def _unpack(self, files: Iterable[Path], directory: str) -> None:
+        self.run(f"mkdir -p {directory}")
         archive = ["tar", "-c"]
         for file in files:
             archive += ["-C", str(file.parent), file.name]
         with subprocess.Popen(archive, stdout=subprocess.PIPE) as producer:
-            subprocess.run([*self._ssh, f"tar -x -C {_DIRECTORY}"], stdin=producer.stdout, timeout=_TIMEOUT, check=True)
+            subprocess.run([*self._ssh, f"tar -x -C {directory}"], stdin=producer.stdout, timeout=_TIMEOUT, check=True)
 
     def clean(self) -> None:
         """Take away whatever a test has loaded."""

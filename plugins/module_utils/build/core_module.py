@@ -13,17 +13,11 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import glue, inputs, kbuild
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, common, present
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
-    Identity,
-    Say,
-    Tree,
-    look,
-    modinfo,
-    using,
-)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree, look, modinfo, using
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, module_name
 
 SYMVERS = "Module.symvers"

@@ -9,14 +9,17 @@ downloaded into the cache and unpacked from there.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, ArchiveError
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, ArchiveError, open_archive
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, pipe, run
 
@@ -75,7 +78,8 @@ def identify(release: str, version: str) -> DebianKernel:
     if match is None:
         raise BuildError(
             f"kernel {release}: its version '{version}' names no Debian package: no source is at hand for it; "
-            "take it out of the hosts to patch, or boot a kernel that Debian ships"
+            "name its tree, configuration, Module.symvers and vmlinux (kpatch_kernel_sources), or take it out of the "
+            "hosts to patch"
         )
     return DebianKernel(release, match["version"], match["series"])
 
@@ -141,6 +145,57 @@ def _downloaded(name: str, version: str, downloads: Path) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+class Packages:
+    """Provides a kernel out of the packages that it came from (provider.py)."""
+
+    mend = "the hosts run another build of this release than the archive carries; survey them again"
+
+    def __init__(self, cache: Path, kernel: Identity) -> None:
+        self._cache, self._kernel = cache, kernel
+
+    def fetch(self, say: Callable[[str], None]) -> None:
+        """Download every package."""
+        say(f"{self._kernel.release}: downloading the kernel's packages")
+        self._unpacker.fetch()
+
+    def vmlinux(self, destination: Path) -> None:
+        """Of the symbols package."""
+        self._unpacker.vmlinux(destination)
+
+    def modules(self, destination: Path) -> None:
+        """Of the kernel's own package."""
+        self._unpacker.modules(destination)
+
+    def source(self, destination: Path) -> None:
+        """Of the source package."""
+        self._unpacker.source(destination)
+
+    def objects(self, destination: Path, source: Path) -> None:  # noqa: ARG002
+        """Of the headers and kbuild packages."""
+        self._unpacker.objects(destination)
+
+    def package(self, source: Path) -> str:  # noqa: ARG002
+        """The version of all its packages."""
+        return self._identified.version
+
+    def tools(self, package: str, compiler: str) -> toolchain.Toolchain:
+        """Of the suite that it was built in."""
+        return toolchain.of(self._cache, suite_of(package), compiler)
+
+    def ensure_tools(self, package: str, compiler: str, say: Callable[[str], None]) -> toolchain.Toolchain:
+        """The same; made if need be."""
+        return toolchain.ensure(self._cache, suite_of(package), compiler, say)
+
+    @property
+    def _identified(self) -> DebianKernel:
+        return identify(self._kernel.release, self._kernel.version)
+
+    @functools.cached_property
+    def _unpacker(self) -> Unpacker:
+        kernel = self._identified
+        return Unpacker(kernel, self._cache / "downloads", open_archive(self._cache, kernel.suite))
 
 
 class Unpacker:

@@ -29,6 +29,7 @@ def kernel_inputs(tree: Tree) -> dict[str, str]:
     """What of a kernel goes into an artifact."""
     return {
         "release": tree.release,
+        "package": tree.package,
         "build_id": tree.build_id,
         "compiler": tree.compiler,
         "vermagic": tree.vermagic,

@@ -13,9 +13,10 @@ from typing import Any, Callable
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module, safety
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, signature_of, signed
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.backend import CHOICES
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Say
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     KPATCH,
     LEAVE,
@@ -31,6 +32,14 @@ KERNEL: dict[str, Any] = {
     "version": {"type": "str", "required": True},
     "build_id": {"type": "str", "required": True},
     "machine": {"type": "str", "default": "x86_64"},
+}
+SOURCE: dict[str, Any] = {
+    "tree": {"type": "path", "required": True},
+    "config": {"type": "path", "required": True},
+    "symvers": {"type": "path", "required": True},
+    "vmlinux": {"type": "path", "required": True},
+    "modules": {"type": "path"},
+    "toolchain": {"type": "path"},
 }
 # Where a build works, whatever it builds.
 PLACE: dict[str, Any] = {
@@ -54,19 +63,21 @@ PATCH: dict[str, Any] = {
     "replace": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
 }
-CORE_BUILD: dict[str, Any] = {"kernel": {"type": "dict", "required": True, "options": KERNEL}, **PLACE}
+CORE_BUILD: dict[str, Any] = {
+    "kernel": {"type": "dict", "required": True, "options": KERNEL},
+    "kernel_source": {"type": "dict", "options": SOURCE},
+    **PLACE,
+}
 PATCH_BUILD: dict[str, Any] = {**PATCH, **CORE_BUILD}
 TOGETHER = [("module_key", "module_certificate")]
 Answer = dict[str, Any]
 
 
-def core_request(
-    options: Mapping[str, Any], kernel: Mapping[str, Any], sources: Mapping[str, str]
-) -> core_module.Request:
+def core_request(options: Mapping[str, Any], kernel: Identity, sources: Mapping[str, str]) -> core_module.Request:
     """The core module for *kernel*, by *options* of PLACE."""
     return core_module.Request(
         sources=sources,
-        kernel=Identity.of(kernel),
+        kernel=kernel,
         cache=Path(options["cache"]),
         store=Path(options["store"]),
         signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),
@@ -74,7 +85,7 @@ def core_request(
 
 
 def patch_request(
-    options: Mapping[str, Any], patch: Mapping[str, Any], kernel: Mapping[str, Any], sources: Mapping[str, str]
+    options: Mapping[str, Any], patch: Mapping[str, Any], kernel: Identity, sources: Mapping[str, str]
 ) -> patch_module.Request:
     """The patch module of *patch*, options of PATCH, for *kernel*, by *options* of PLACE."""
     return patch_module.Request(
@@ -82,7 +93,7 @@ def patch_request(
         source=patch["source_text"] or "",
         consistency=consistency(patch),
         sources=sources,
-        kernel=Identity.of(kernel),
+        kernel=kernel,
         cache=Path(options["cache"]),
         store=Path(options["store"]),
         signer=ModuleSigner.of(options["module_key"], options["module_certificate"]),

@@ -43,6 +43,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result, common, present
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     VMLINUX,
     BuildError,
@@ -60,14 +61,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Sh
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.touched import Touched
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
-    Identity,
-    Say,
-    Tree,
-    look,
-    text_sha256,
-    using,
-)
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree, look, text_sha256, using
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
     COUNTING,

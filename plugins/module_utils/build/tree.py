@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import json
 import lzma
@@ -22,14 +23,18 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TextIO
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.archive import open_archive
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, toolchain, waiting
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Unpacker, identify, suite_of
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, known
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.config import read_config
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, BuildError, known
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.provider import provider
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import check_release, file_sha256
 
 FORMAT = 1
@@ -37,22 +42,8 @@ Say = Callable[[str], None]
 
 _BUILD_ID = (b"GNU\0", 3)
 _NOTE = struct.Struct("<III")  # sizes of name and description, type
-_SETTING = re.compile(r'(CONFIG_\w+)=(?:"(.*)"|(.*))')
-
-
-class Identity(NamedTuple):
-    """A kernel as it presents itself: uname -r, uname -v and the build id in /sys/kernel/notes."""
-
-    release: str
-    version: str
-    build_id: str
-
-    @classmethod
-    def of(cls, kernel: Mapping[str, Any]) -> Identity:
-        """From the `kernel` of a host's facts."""
-        if kernel.get("machine", "x86_64") != "x86_64":
-            raise BuildError(f"kernel {kernel.get('release')}: {kernel['machine']} is not served, only x86_64 is")
-        return cls(check_release(kernel.get("release")), str(kernel.get("version")), str(kernel.get("build_id")))
+# VERMAGIC_STRING in include/linux/vermagic.h, behind the release
+_VERMAGIC = rb" (?:[A-Za-z_0-9]+ )+\0"
 
 
 class Tree(NamedTuple):
@@ -66,6 +57,7 @@ class Tree(NamedTuple):
     vermagic: str
     config_sha256: str
     symvers_sha256: str
+    tools: toolchain.Toolchain = toolchain.Toolchain()
 
     @property
     def source(self) -> Path:
@@ -96,23 +88,12 @@ class Tree(NamedTuple):
         """The kernel's configuration: only what is set."""
         return read_config(self.objects / ".config")
 
-    @property
-    def tools(self) -> toolchain.Toolchain:
-        """The programs to build with."""
-        return toolchain.of(self.root.parents[1], suite_of(self.package), self.compiler)
-
     def module(self, name: str, scratch: Path) -> Path:
         """The shipped file of module *name*, uncompressed (into *scratch* if need be)."""
         for path in sorted((self.root / "modules").rglob("*.ko*")):
             if path.name.split(".ko")[0].replace("-", "_") == name:
                 return _uncompressed(path, scratch)
         raise BuildError(f"kernel {self.release} ships no module {name}")
-
-
-def read_config(path: Path) -> dict[str, str]:
-    """The settings of a .config; those that are not set are not in it."""
-    matches = (_SETTING.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {match[1]: match[2] if match[2] is not None else match[3] for match in matches if match}
 
 
 def kernel_directory(cache: Path, release: str) -> Path:
@@ -129,7 +110,10 @@ def look(cache: Path, kernel: Identity) -> Tree | None:
         return None
     if facts.pop("format", None) != FORMAT or facts["build_id"] != kernel.build_id:
         return None
-    return Tree(root=root, **facts)
+    # Whoever gives another source for the kernel wants it prepared anew.
+    if facts.pop("source", None) != (kernel.source and kernel.source.told()):
+        return None
+    return Tree(root=root, tools=provider(cache, kernel).tools(facts["package"], facts["compiler"]), **facts)
 
 
 def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
@@ -175,27 +159,28 @@ def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
     if tree is None:
         _prepare(cache, kernel, say)
         tree = known(look(cache, kernel), "prepared, so that it is found")
-    toolchain.check(toolchain.ensure(cache, suite_of(tree.package), tree.compiler, say), tree.compiler, tree.release)
+    tools = provider(cache, kernel).ensure_tools(tree.package, tree.compiler, say)
+    toolchain.check(tools, tree.compiler, tree.release)
     return tree
 
 
 def _prepare(cache: Path, kernel: Identity, say: Say) -> None:
     root = kernel_directory(cache, kernel.release)
     _remove_unfinished(root)
-    package = identify(kernel.release, kernel.version)
-    packages = Unpacker(package, cache / "downloads", open_archive(cache, package.suite))
-    say(f"downloading the packages of kernel {kernel.release}")
-    packages.fetch()
+    parts = provider(cache, kernel)
+    parts.fetch(say)
     with _scratch(root) as work:
-        say("unpacking the kernel's symbols and modules")
-        packages.vmlinux(work / "vmlinux")
-        packages.modules(work / "modules")
-        _check_vmlinux(work / "vmlinux", kernel)
-        say("unpacking the kernel's headers and source")
-        packages.objects(work / "objects")
-        packages.source(work / "source")
+        say(f"{kernel.release}: unpacking the kernel's symbols and modules")
+        parts.vmlinux(work / "vmlinux")
+        parts.modules(work / "modules")
+        _check_vmlinux(work / "vmlinux", kernel, parts.mend)
+        _check_modules(work / "modules", kernel, parts.mend)
+        say(f"{kernel.release}: unpacking the kernel's source and headers")
+        parts.source(work / "source")
+        parts.objects(work / "objects", work / "source")
+        _check_symvers(work, kernel, parts.mend)
         _freshen(work / "objects")
-        _write_facts(work, kernel)
+        _write_facts(work, kernel, parts.package(work / "source"))
         if root.exists():
             shutil.rmtree(root)
         work.rename(root)
@@ -217,16 +202,38 @@ def _remove_unfinished(root: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _check_vmlinux(vmlinux: Path, kernel: Identity) -> None:
+def _check_vmlinux(vmlinux: Path, kernel: Identity, mend: str) -> None:
     """The symbols must be those of the very kernel that runs: same build id, same banner."""
     found = build_id(vmlinux)
     if found != kernel.build_id:
         raise BuildError(
-            f"kernel {kernel.release}: the symbols package is of build {found}, but build {kernel.build_id} runs: "
-            "the hosts run another build of this release than the archive carries; survey them again"
+            f"kernel {kernel.release}: its vmlinux is of build {found}, but build {kernel.build_id} runs: {mend}"
         )
     if kernel.version.encode() not in vmlinux.read_bytes():
         raise BuildError(f"kernel {kernel.release}: its vmlinux does not call itself '{kernel.version}'")
+
+
+def _check_modules(modules: Path, kernel: Identity, mend: str) -> None:
+    """All are of one release; one of them tells which. A kernel may have none."""
+    some = min(modules.rglob("*.ko*"), default=None)
+    if some is None:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        release = modinfo(_uncompressed(some, Path(scratch))).get("vermagic", "").split(" ")[0]
+    if release != kernel.release:
+        raise BuildError(f"kernel {kernel.release}: {some.relative_to(modules)} is a module of '{release}': {mend}")
+
+
+def _check_symvers(work: Path, kernel: Identity, mend: str) -> None:
+    """What Module.symvers says that vmlinux exports is there."""
+    symbols = read_symbols(work / "vmlinux")
+    exports = read_symvers(work / "objects/Module.symvers")
+    lacking = [name for name, export in exports.items() if export.module == VMLINUX and name not in symbols]
+    if lacking:
+        raise BuildError(
+            f"kernel {kernel.release}: vmlinux has no symbol {lacking[0]} (nor {len(lacking) - 1} others), which "
+            f"Module.symvers lists; one of them is stripped, or of another build: {mend}"
+        )
 
 
 def build_id(path: Path) -> str:
@@ -268,12 +275,18 @@ def _section(path: Path, name: str) -> bytes:
 def _uncompressed(path: Path, scratch: Path) -> Path:
     if path.suffix == ".ko":
         return path
-    if path.suffix != ".xz":
-        raise BuildError(f"{path}: don't know how to uncompress it")
     plain = scratch / path.stem
-    with lzma.open(path) as packed, plain.open("wb") as stream:
+    if path.suffix == ".zst":
+        run(["zstd", "-d", "-q", "-f", path, "-o", plain])
+        return plain
+    if path.suffix not in _OPENERS:
+        raise BuildError(f"{path}: don't know how to uncompress it")
+    with _OPENERS[path.suffix](path) as packed, plain.open("wb") as stream:
         shutil.copyfileobj(packed, stream)
     return plain
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
 
 def _freshen(objects: Path) -> None:
@@ -286,22 +299,27 @@ def _freshen(objects: Path) -> None:
             os.utime(path, (stamp + 1, stamp + 1))
 
 
-def _write_facts(work: Path, kernel: Identity) -> None:
-    config = read_config(work / "objects/.config")
-    with tempfile.TemporaryDirectory() as scratch:
-        some_module = _uncompressed(min((work / "modules").rglob("*.ko*")), Path(scratch))
-        vermagic = modinfo(some_module)["vermagic"]
+def _write_facts(work: Path, kernel: Identity, package: str) -> None:
     facts = {
         "format": FORMAT,
         "release": kernel.release,
-        "package": identify(kernel.release, kernel.version).version,
+        "package": package,
         "build_id": kernel.build_id,
-        "compiler": config["CONFIG_CC_VERSION_TEXT"],
-        "vermagic": vermagic,
+        "compiler": read_config(work / "objects/.config")["CONFIG_CC_VERSION_TEXT"],
+        "vermagic": _vermagic(work / "vmlinux", kernel.release),
         "config_sha256": file_sha256(work / "objects/.config"),
         "symvers_sha256": file_sha256(work / "objects/Module.symvers"),
+        **({"source": kernel.source.told()} if kernel.source else {}),
     }
     (work / "kernel.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _vermagic(vmlinux: Path, release: str) -> str:
+    """What the kernel wants a module's vermagic to be; it has no section or symbol of its own everywhere."""
+    found = re.search(re.escape(release.encode()) + _VERMAGIC, vmlinux.read_bytes())
+    if found is None:
+        raise BuildError(f"kernel {release}: its vmlinux names no vermagic: it takes no modules (CONFIG_MODULES)")
+    return found.group()[:-1].decode("ascii")
 
 
 def text_sha256(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import source_patch, tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
 from test_store import RELEASE, manifest
@@ -29,11 +30,11 @@ def test_symbols_of_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     vmlinux = tmp_path / "vmlinux"
     vmlinux.write_bytes(b"Linux version 6.1.0 " + VERSION.encode())
     monkeypatch.setattr(tree, "build_id", lambda _path: "aa")
-    tree._check_vmlinux(vmlinux, tree.Identity(RELEASE, VERSION, "aa"))
-    with pytest.raises(BuildError, match=r"of build aa, but build bb runs: .*survey them again"):
-        tree._check_vmlinux(vmlinux, tree.Identity(RELEASE, VERSION, "bb"))
+    tree._check_vmlinux(vmlinux, Identity(RELEASE, VERSION, "aa"), "")
+    with pytest.raises(BuildError, match="of build aa, but build bb runs: survey again"):
+        tree._check_vmlinux(vmlinux, Identity(RELEASE, VERSION, "bb"), "survey again")
     with pytest.raises(BuildError, match="does not call itself"):
-        tree._check_vmlinux(vmlinux, tree.Identity(RELEASE, VERSION.replace("192", "193"), "aa"))
+        tree._check_vmlinux(vmlinux, Identity(RELEASE, VERSION.replace("192", "193"), "aa"), "")
 
 
 def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,4 +60,4 @@ def test_a_prepared_kernel_that_was_damaged_is_prepared_again(tmp_path: Path, te
     root = tree.kernel_directory(tmp_path, RELEASE)
     root.mkdir(parents=True)
     (root / "kernel.json").write_text(text)
-    assert tree.look(tmp_path, tree.Identity(RELEASE, VERSION, "aa")) is None
+    assert tree.look(tmp_path, Identity(RELEASE, VERSION, "aa")) is None

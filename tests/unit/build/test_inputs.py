@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.inputs import input_digest, sources_digest
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity, Tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 TREE = Tree(Path("/somewhere"), "6.1.0-1-amd64", "6.1-1", "ab", "gcc (Debian) 12", "v ", "c" * 64, "d" * 64)
 CORE = patch_module.Core("e" * 64, {})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import glue, patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LEAVE, NOT_GIVEN, SWITCH
 
 
