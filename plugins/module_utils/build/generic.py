@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
@@ -74,10 +74,15 @@ class Given:
         """A copy: what is done to the tree later doesn't matter."""
         tree = self._given.tree.resolve()
 
-        def left_out(directory: str, names: list[str]) -> set[str]:
-            below = os.path.relpath(directory, tree)
-            kept = {".": None, "arch": ("x86", "Kconfig"), "Documentation": ("Kconfig",)}.get(below)
-            return {".git"} if kept is None else set(names).difference(kept)
+        def left_out(directory: str, names: list[str]) -> list[str]:
+            below = PurePosixPath(os.path.relpath(directory, tree))
+            if below == PurePosixPath("."):
+                return [".git"]
+            elsewhere = below.parts[0] == "arch" and below.parts[1:2] not in ((), ("x86",))
+            if not elsewhere and below.parts[0] != "Documentation":
+                return []
+            # Kconfig reads those of all architectures.
+            return [name for name in names if not name.startswith("Kconfig") and not Path(directory, name).is_dir()]
 
         shutil.copytree(tree, destination, symlinks=True, ignore=left_out)
 

@@ -25,10 +25,17 @@ BANNER = f"Linux version {RELEASE} (a@b) ({COMPILER}, GNU ld 2) #1 SMP\n"
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelSource:
     """Parts that fit together, and a machine that has the compiler."""
     source = tmp_path / "tree"
-    for part in ("kernel", "arch/x86/mm", "arch/arm", ".git", "Documentation/core-api"):
+    for part in ("kernel", "arch/x86/mm", "arch/arm/crypto", ".git", "Documentation/core-api"):
         (source / part).mkdir(parents=True)
     (source / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 9\n")
-    for part in ("Kconfig", "arch/Kconfig", "arch/x86/mm/init.c", "arch/arm/a.c", "Documentation/Kconfig"):
+    for part in (
+        "Kconfig",
+        "arch/Kconfig",
+        "arch/x86/mm/init.c",
+        "arch/arm/a.c",
+        "arch/arm/crypto/Kconfig",
+        "Documentation/Kconfig",
+    ):
         (source / part).touch()
     for name, text in (("config", CONFIG), ("symvers", ""), ("vmlinux", BANNER)):
         (tmp_path / name).write_text(text)
@@ -117,13 +124,14 @@ def test_what_only_the_builder_is_asked_for_may_differ(given: KernelSource, tmp_
     parts._check_settings({"CONFIG_CC_VERSION_TEXT": COMPILER, "CONFIG_RUSTC_VERSION": "0"})
 
 
-def test_the_copy_has_what_is_compiled_for_this_machine(given: KernelSource, tmp_path: Path) -> None:
+def test_the_copy_has_what_is_compiled_for_this_machine_and_every_kconfig(given: KernelSource, tmp_path: Path) -> None:
     Given(Identity(RELEASE, "#1", "aa", given), given).source(tmp_path / "source")
-    found = sorted(str(path.relative_to(tmp_path / "source")) for path in (tmp_path / "source").rglob("*"))
-    assert found == [
-        *("Documentation", "Documentation/Kconfig", "Kconfig", "Makefile", "arch", "arch/Kconfig", "arch/x86"),
-        *("arch/x86/mm", "arch/x86/mm/init.c", "kernel"),
+    copied = [path.relative_to(tmp_path / "source") for path in (tmp_path / "source").rglob("*") if path.is_file()]
+    assert sorted(map(str, copied)) == [
+        *("Documentation/Kconfig", "Kconfig", "Makefile", "arch/Kconfig", "arch/arm/crypto/Kconfig"),
+        "arch/x86/mm/init.c",
     ]
+    assert not (tmp_path / "source/.git").exists()
 
 
 def test_modules_come_without_what_is_linked_beside_them(given: KernelSource, tmp_path: Path) -> None:
