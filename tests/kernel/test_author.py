@@ -227,23 +227,20 @@ def test_hooks_of_a_module_that_comes_later(backend: Backend, host: Host) -> Non
     host.run("echo 77 > /proc/sys/kernel/panic")
     assert host.script("modprobe 8021q").returncode != 0
     host.run("echo 0 > /proc/sys/kernel/panic; dmesg --clear")
-    if _once(backend, artifact):
+    report = (artifact / "report.txt").read_text(encoding="utf-8")
+    assert ("its pre_patch hook refused it" in report) == (backend.name == "livepatch")
+    if backend.name == "livepatch":
         assert "Exec format error" in host.script("modprobe 8021q").stderr
         backend.off("kpatch_hooks")
         backend.on("kpatch_hooks")
     host.run("modprobe 8021q")
     assert "kpt: 802.1Q VLAN Support is patched" in host.run("dmesg")
+    # Whether a module that went can come again is the kernel's matter, and the report has foretold it.
+    again = host.script("rmmod 8021q; modprobe 8021q").returncode == 0
+    assert again == ("once it was unloaded" not in report)
     backend.off("kpatch_hooks")
     assert "kpt: 802.1Q VLAN Support is restored" in host.run("dmesg")
-    host.run("rmmod 8021q")
-
-
-def _once(backend: Backend, artifact: Path) -> bool:
-    """Whether the backend can patch a module but once on this kernel; the report has to say the same."""
-    command = "grep -q ' clear_relocate_add$' /proc/kallsyms"
-    once = backend.name == "livepatch" and backend.host.script(command).returncode != 0
-    assert ("can patch the module once" in (artifact / "report.txt").read_text(encoding="utf-8")) == once
-    return once
+    host.run("rmmod 8021q 2> /dev/null; :")
 
 
 def test_a_forced_function_does_not_mind_who_sleeps_in_it(host: Host, core: Builder) -> None:

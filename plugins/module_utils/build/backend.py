@@ -9,9 +9,9 @@ refused, never given in part. Nor can it force a single function: its `force` is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, Added, BuildError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, Added, BuildError, EmittedObject
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import KPATCH, LIVEPATCH
 
 AUTO = "auto"
@@ -37,19 +37,29 @@ def choose(
     return asked, "it was asked for"
 
 
-def limits(backend: str, referenced: Iterable[str], undoes_relocations: bool) -> list[Added]:
-    """What the backend can't do in this kernel for a patch that refers to symbols of the objects *referenced*.
+def limits(backend: str, emitted: EmittedObject, undoes_relocations: bool) -> list[Added]:
+    """What the backend can't do for this patch in this kernel.
 
     *undoes_relocations*: whether the kernel has UNDOES_RELOCATIONS. Without it livepatch leaves its relocations behind
-    when a module goes, and when the module comes again the kernel takes them for damage: seen on 6.1.
+    when a module goes, with it only when a hook refuses one that comes; when the module comes again the kernel takes
+    them for damage. Seen on 6.1 and 6.12.
     """
-    if backend != LIVEPATCH or undoes_relocations:
+    if backend != LIVEPATCH:
         return []
-    reason = (
-        "this kernel's livepatch can patch the module once: when it was unloaded, or refused by a hook, it can't be "
-        "loaded again ('Exec format error') before the patch has been unloaded and loaded again"
-    )
-    return [Added(name, name, reason) for name in sorted(set(referenced) - {VMLINUX})]
+    refusing = {hook.object for hook in emitted.hooks if hook.kind == "pre_patch"}
+    found = []
+    for name in sorted(emitted.referenced - {VMLINUX}):
+        when = [
+            *(["it was unloaded"] if not undoes_relocations else []),
+            *(["its pre_patch hook refused it"] if name in refusing else []),
+        ]
+        if when:
+            reason = f"once {' or '.join(when)}, this kernel's livepatch can't patch it again: {_AGAIN}"
+            found.append(Added(name, name, reason))
+    return found
+
+
+_AGAIN = "it can't be loaded ('Exec format error') before the patch has been unloaded and loaded anew"
 
 
 def _against_livepatch(consistency: Mapping[str, str], config: Mapping[str, str], forced: Sequence[str]) -> str:

@@ -220,7 +220,7 @@ class _Build:
         module, emitted = self.link(diffs)
         manifest = self.manifest(module, emitted)
         undoes = backends.UNDOES_RELOCATIONS in self.symbols(VMLINUX)
-        limits = backends.limits(self.backend, emitted.referenced, undoes)
+        limits = backends.limits(self.backend, emitted, undoes)
         told = safety.report(manifest, emitted, diffs, self.types(units, diffs), self.why, moved, limits)
         return self.publish(manifest, module, told)
 

@@ -16,6 +16,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Added,
     BuildError,
     EmittedFunction,
+    EmittedHook,
     EmittedObject,
     ObjectContext,
     ObjectDiff,
@@ -61,12 +62,17 @@ def test_livepatch_can_not_force_one_function() -> None:
         backend.choose("livepatch", THREAD, CONFIG, ["some_function"])
 
 
-def test_a_livepatch_that_can_patch_a_module_but_once_says_so() -> None:
-    (limit,) = backend.limits("livepatch", {"vmlinux", "8021q"}, False)
-    assert limit.name == "8021q"
-    assert "can patch the module once" in limit.reason
-    assert backend.limits("livepatch", {"vmlinux", "8021q"}, True) == []
-    assert backend.limits("kpatch", {"vmlinux", "8021q"}, False) == []
+def test_a_module_that_livepatch_can_not_patch_again_is_told() -> None:
+    emitted = EmittedObject(referenced={"vmlinux", "8021q"})
+    (limit,) = backend.limits("livepatch", emitted, False)
+    assert (limit.name, limit.reason.partition(",")[0]) == ("8021q", "once it was unloaded")
+    assert backend.limits("livepatch", emitted, True) == []
+    emitted.hooks = [EmittedHook("8021q", "pre_patch", "may", "alias"), EmittedHook("vmlinux", "pre_patch", "x", "y")]
+    (limit,) = backend.limits("livepatch", emitted, True)
+    assert limit.reason.partition(",")[0] == "once its pre_patch hook refused it"
+    (limit,) = backend.limits("livepatch", emitted, False)
+    assert limit.reason.partition(",")[0] == "once it was unloaded or its pre_patch hook refused it"
+    assert backend.limits("kpatch", emitted, False) == []
     text = safety.text(safety.report(MANIFEST, EmittedObject(), [], {}, "it was asked for", (), [limit]))
     assert f"  8021q: {limit.reason}\n" in text
 
