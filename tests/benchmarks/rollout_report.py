@@ -49,12 +49,12 @@ def ratios(rows: Sequence[Row], of: str, to: Sequence[str]) -> str:
 
 
 def growth(rows: Sequence[Row]) -> str:
-    """What each host more costs, by run; nothing if there is one fleet only."""
-    if len({row["hosts"] for row in rows}) < 2:
-        return ""
+    """What each host more costs, by each run that more than one fleet had."""
     cells = []
     for run in dict.fromkeys(row["run"] for row in rows):
         chosen = [row for row in rows if row["run"] == run]
+        if len(chosen) < 2:
+            continue
         cpu, memory = (per_unit([(row["hosts"], row[key]) for row in chosen]) for key in ("cpu_seconds", "max_rss_mb"))
         cells.append([run, f"{cpu * 1e3:.0f} ms", f"{memory * 1e3:.0f} kB"])
     return table(["run", "CPU for each host more", "memory for each host more"], cells)
