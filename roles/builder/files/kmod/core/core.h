@@ -33,6 +33,7 @@ int kpatch_show_consistency(const struct kpatch_patch *patch, char *page);
 /* enable.c */
 int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer);
 int kpatch_disable(struct live_patch *lpatch, struct task_struct *writer);
+bool kpatch_any_goes(void);
 
 /* hooks.c */
 int kpatch_pre_patch(struct live_patch *lpatch);

@@ -95,9 +95,9 @@ static void come(struct live_patch *lpatch)
 	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
 }
 
-static bool any_goes(void)
+bool kpatch_any_goes(void)
 {
-	struct live_patch *lpatch;
+	const struct live_patch *lpatch;
 
 	for_each_live_patch(lpatch)
 		if (lpatch->role == LIVE_GOES)
@@ -110,7 +110,7 @@ static void let_go(void)
 {
 	struct live_patch *lpatch;
 
-	if (!any_goes())
+	if (!kpatch_any_goes())
 		return;
 	/* A site that others use is still there: wait for those under way. */
 	kpatch_synchronize_tasks();

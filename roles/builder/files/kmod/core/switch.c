@@ -88,16 +88,6 @@ static bool by_function(const struct kpatch_transition *transition)
 	return transition->lpatch->patch->switching == KPATCH_SWITCH_FUNCTION;
 }
 
-static bool any_goes(void)
-{
-	const struct live_patch *lpatch;
-
-	for_each_live_patch(lpatch)
-		if (lpatch->role == LIVE_GOES)
-			return true;
-	return false;
-}
-
 static int begin_at_once(struct kpatch_transition *transition)
 {
 	int err = 0;
@@ -106,7 +96,7 @@ static int begin_at_once(struct kpatch_transition *transition)
 	if (by_function(transition))
 		kpatch_rule_by(KPATCH_BY_FUNCTION, KPATCH_OLD);
 	transition->check.own = true;
-	if (any_goes())
+	if (kpatch_any_goes())
 		err = kpatch_members_begin(KPATCH_OLD, NULL);
 	if (err)
 		return err;
@@ -126,7 +116,7 @@ static int step_at_once(struct kpatch_transition *transition)
 		kpatch_synchronize_handlers();
 		kpatch_members_complete();
 	}
-	return any_goes() ? kpatch_leave_step(transition) : 0;
+	return kpatch_any_goes() ? kpatch_leave_step(transition) : 0;
 }
 
 static int retreat_at_once(struct kpatch_transition *transition)
