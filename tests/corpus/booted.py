@@ -44,20 +44,23 @@ def try_module(host: Host, outcome: Outcome, module: str) -> str:
     """The life of one patch module; "ok", or what went wrong."""
     target = Path(outcome.module)
     host.send([target])
-    name, switch = target.stem, f"/sys/kernel/kpatch/patches/{target.stem}/enabled"
+    find = (
+        f"name=$(grep -oE '^{target.stem}_x[0-9a-f]+' /proc/modules); switch=/sys/kernel/kpatch/patches/$name/enabled"
+    )
     script = "\n".join(
         [
             "set -e",
             f"modprobe {module} 2> /dev/null || :" if module else ":",
             f"insmod /run/kpt/{target.name} || {{ cat /sys/kernel/kpatch/refusal; exit 1; }}",
-            f"test $(cat {switch}) = 1",
-            *(f"echo {value} > {switch}; test $(cat {switch}) = {value}" for value in (0, 1, 0)),
-            f"rmmod {name}; rm /run/kpt/{target.name}",
+            find,
+            "test $(cat $switch) = 1",
+            *(f"echo {value} > $switch; test $(cat $switch) = {value}" for value in (0, 1, 0)),
+            f"rmmod $name; rm /run/kpt/{target.name}",
         ]
     )
     done = host.script(script)
     complaints = host.complaints()
-    host.script(f"echo 0 > {switch}; rmmod {name}")
+    host.script(f"{find}; echo 0 > $switch; rmmod $name")
     if done.returncode == 0 and not complaints:
         return "ok"
     return " ".join((done.stdout + done.stderr + complaints).split())[-400:] or f"status {done.returncode}"

@@ -85,6 +85,13 @@ def builder(booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Builder:
 
 
 @pytest.fixture(scope="session")
+def core(builder: Builder) -> Builder:
+    """The same, with the core module in its store."""
+    builder.core()
+    return builder
+
+
+@pytest.fixture(scope="session")
 def modules(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The modules that are compiled for that kernel."""
     return builder.modules(tmp_path_factory.mktemp("kmod"))

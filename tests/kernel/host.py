@@ -15,22 +15,22 @@ CORE = "/sys/kernel/kpatch"
 _DIRECTORY = "/run/kpt"
 _TIMEOUT = 180
 
-# Whatever a test left: sleepers, patches, the kernel's own live patches, the target; the newest module first.
+# Whatever a test left: sleepers, patches, those for livepatch, the target; the newest module first.
 _CLEAN = f"""
 pkill -x kpt-reader
 for file in {CORE}/patches/*/enabled; do
     for attempt in 1 2 3; do [ ! -e $file ] || echo 0 > $file && break; sleep 1; done
 done
-for patch in /sys/kernel/livepatch/kpt_*; do
+for patch in /sys/kernel/livepatch/kp*; do
     [ -e $patch ] || continue
     echo 0 > $patch/enabled
     for attempt in $(seq 100); do [ -e $patch ] || break; sleep 0.2; done
 done
 for attempt in 1 2 3; do
-    for module in $(sed -n 's/^\\(kpt_[a-z_]*\\) .*/\\1/p' /proc/modules) kpatch; do rmmod $module; done
-    grep -qE '^(kpt_|kpatch )' /proc/modules || break
+    for module in $(grep -oE '^(kpt|kpatch)_\\w+' /proc/modules) kpatch; do rmmod $module; done
+    grep -qE '^(kpt_|kpatch)' /proc/modules || break
 done 2> /dev/null
-! grep -E '^(kpt_|kpatch )' /proc/modules
+! grep -E '^(kpt_|kpatch)' /proc/modules
 """
 
 # What the kernel says when something broke.
@@ -119,6 +119,10 @@ class Host:
     def unload(self, module: str) -> None:
         """Unload a module; it must not be refused."""
         self.run(f"rmmod {module}")
+
+    def known_as(self, module: str) -> str:
+        """What the kernel calls a patch that the builder made, once it is loaded; its file has the patch's own name."""
+        return self.run(f"grep -oE '^{module}_x[0-9a-f]+' /proc/modules").strip()
 
     def set(self, module: str, value: int) -> bool:
         """Enable or disable a patch; False if that was refused."""

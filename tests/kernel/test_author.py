@@ -26,6 +26,19 @@ VLAN = "net/8021q/vlan.c"
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A patch that was built and brought to the host."""
+
+    artifact: Path
+    module: str  # its file
+    loaded_as: str  # what the kernel calls it
+
+    def report(self) -> str:
+        """Its safety report, for people."""
+        return (self.artifact / "report.txt").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
 class Backend:
     """One backend on a host: build for it, switch a patch on and off."""
 
@@ -33,51 +46,46 @@ class Backend:
     host: Host
     builder: Builder
 
-    def build(self, patch: str, diff: str, replace: bool = False) -> Path:
-        """Build a patch and bring it to the host; its artifact."""
+    def build(self, patch: str, diff: str, replace: bool = False) -> Patch:
+        """Build a patch and bring it to the host."""
         switch = "thread" if self.name == "livepatch" else "kernel"
         result = self.builder.patch(patch, diff, switch, self.name, replace=replace)
         assert result.path is not None
+        assert result.manifest is not None
         self.host.send(result.path.glob("*.ko"))
-        return result.path
+        return Patch(result.path, result.manifest["module"], result.manifest["loaded_as"])
 
-    def on(self, module: str) -> None:
+    def on(self, patch: Patch) -> None:
         """Load it, and wait until everybody has switched."""
-        self.host.load(module)
+        self.host.load(patch.module)
         if self.name == "livepatch":
-            file = f"{LIVEPATCH}/{module}/transition"
+            file = f"{LIVEPATCH}/{patch.loaded_as}/transition"
             self.host.run(f"for i in $(seq 200); do grep -q 0 {file} && exit; sleep 0.2; done; exit 1")
 
-    def off(self, module: str) -> None:
+    def off(self, patch: Patch) -> None:
         """Disable and unload it."""
         if self.name == "livepatch":
-            self.host.run(f"echo 0 > {LIVEPATCH}/{module}/enabled")
+            self.host.run(f"echo 0 > {LIVEPATCH}/{patch.loaded_as}/enabled")
         else:
-            assert self.host.set(module, 0)
-        self.gone(module)
+            assert self.host.set(patch.loaded_as, 0)
+        self.gone(patch)
 
-    def gone(self, module: str) -> None:
+    def gone(self, patch: Patch) -> None:
         """Unload a patch that is disabled, or about to be."""
         if self.name == "livepatch":
-            file = f"{LIVEPATCH}/{module}"
+            file = f"{LIVEPATCH}/{patch.loaded_as}"
             self.host.run(f"for i in $(seq 200); do [ -e {file} ] || exit 0; sleep 0.2; done; exit 1")
-        self.host.unload(module)
+        self.host.unload(patch.loaded_as)
 
-    def refused(self, module: str, object_name: str) -> None:
+    def refused(self, patch: Patch, object_name: str) -> None:
         """Load what its pre_patch hook refuses with EBUSY."""
         if self.name == "kpatch":
-            assert self.host.refused(module) == f"the pre_patch hook of {module} for {object_name} says -16"
+            said = f"the pre_patch hook of {patch.loaded_as} for {object_name} says -16"
+            assert self.host.refused(patch.module) == said
             return
-        done = self.host.script(f"insmod /run/kpt/{module}.ko")
+        done = self.host.script(f"insmod /run/kpt/{patch.module}.ko")
         assert "resource busy" in done.stderr
-        assert module not in self.host.run(f"cat /proc/modules; ls {LIVEPATCH}")
-
-
-@pytest.fixture(scope="session")
-def core(builder: Builder) -> Builder:
-    """The builder, which has built the core module."""
-    builder.core()
-    return builder
+        assert patch.module not in self.host.run(f"cat /proc/modules; ls {LIVEPATCH}")
 
 
 @pytest.fixture(params=["kpatch", "livepatch"])
@@ -90,6 +98,14 @@ def example(name: str) -> str:
 
 
 @pytest.fixture
+def examples_kernel(builder: Builder) -> None:
+    """The examples are changes of these kernels' source."""
+    release = builder.kernel.release
+    if not release.startswith(("6.1.", "6.12.")):
+        pytest.skip(f"the guide's examples are diffs against 6.1 and 6.12, this is {release}")
+
+
+@pytest.fixture
 def nr_open(host: Host) -> Iterator[None]:
     """The limit as the kernel has it; systemd sets another at boot, which comes back."""
     before = host.read(NR_OPEN)
@@ -98,18 +114,18 @@ def nr_open(host: Host) -> Iterator[None]:
     host.run(f"echo {before} > {NR_OPEN}")
 
 
-@pytest.mark.usefixtures("nr_open")
+@pytest.mark.usefixtures("examples_kernel", "nr_open")
 def test_hooks_change_data_and_a_refusal_is_heeded(backend: Backend, host: Host) -> None:
-    artifact = backend.build("nr-open", example("nr-open"))
+    patch = backend.build("nr-open", example("nr-open"))
     host.run(f"echo 1000000 > {NR_OPEN}")
-    backend.refused("kpatch_nr_open", "vmlinux")
+    backend.refused(patch, "vmlinux")
     assert host.read(NR_OPEN) == "1000000"
     host.run(f"echo 1048576 > {NR_OPEN}")
-    backend.on("kpatch_nr_open")
+    backend.on(patch)
     assert host.read(NR_OPEN) == "524288"
-    backend.off("kpatch_nr_open")
+    backend.off(patch)
     assert host.read(NR_OPEN) == "1048576"
-    report = json.loads((artifact / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((patch.artifact / "report.json").read_text(encoding="utf-8"))
     assert {hook["reason"]: hook["name"] for hook in report["hooks"]} == {
         "pre_patch hook": "nr_open_is_default",
         "post_patch hook": "lower_nr_open",
@@ -151,65 +167,67 @@ python3 /run/kpt/stays > /dev/null 2>&1 < /dev/null &
 _ASK = "echo > /run/kpt/ask; cat /run/kpt/told"
 
 
+@pytest.mark.usefixtures("examples_kernel")
 def test_a_shadow_variable_lives_as_long_as_its_object(backend: Backend, host: Host) -> None:
-    backend.build("pipe-resizes", example("pipe-resizes"))
+    patch = backend.build("pipe-resizes", example("pipe-resizes"))
     host.run(_STAYS)
     assert set(host.run(_FRESH).split()) == {"20"}
-    backend.on("kpatch_pipe_resizes")
+    backend.on(patch)
     # Were they not freed, a pipe would find that of one before it, in whose memory it is.
     assert set(host.run(_FRESH).split()) == {"8"}
     assert host.run(_ASK) == "8"
     assert host.run(_ASK) == "0"
-    backend.off("kpatch_pipe_resizes")
+    backend.off(patch)
     assert host.run(_ASK) == "20"
-    backend.on("kpatch_pipe_resizes")
+    backend.on(patch)
     assert host.run(_ASK) == "8"
-    backend.off("kpatch_pipe_resizes")
+    backend.off(patch)
     host.run("printf end > /run/kpt/ask")
 
 
+@pytest.mark.usefixtures("examples_kernel")
 def test_a_function_that_is_ignored_stays(backend: Backend, host: Host) -> None:
-    artifact = backend.build("last-pid", example("last-pid"))
-    manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    patch = backend.build("last-pid", example("last-pid"))
+    manifest = json.loads((patch.artifact / "manifest.json").read_text(encoding="utf-8"))
     assert [function["name"] for function in manifest["functions"]] == ["loadavg_proc_show"]
-    assert "proc_loadavg_init: its code changed, but the patch says to ignore that" in (
-        artifact / "report.txt"
-    ).read_text(encoding="utf-8")
+    assert "proc_loadavg_init: its code changed, but the patch says to ignore that" in patch.report()
     assert host.read("/proc/loadavg").split()[-1] != "0"
-    backend.on("kpatch_last_pid")
+    backend.on(patch)
     assert host.read("/proc/loadavg").split()[-1] == "0"
-    backend.off("kpatch_last_pid")
+    backend.off(patch)
 
 
+@pytest.mark.usefixtures("examples_kernel")
 def test_one_patch_takes_the_place_of_another(backend: Backend, host: Host) -> None:
-    backend.build("demo-meminfo", (ROOT / "playbooks/files/demo/demo-meminfo.patch").read_text(encoding="utf-8"))
-    backend.build("last-pid", example("last-pid"), replace=True)
-    backend.on("kpatch_demo_meminfo")
+    demo = (ROOT / "playbooks/files/demo/demo-meminfo.patch").read_text(encoding="utf-8")
+    one = backend.build("one", demo)
+    another = backend.build("last-pid", example("last-pid"), replace=True)
+    backend.on(one)
     assert "KpatchDemo" in host.read("/proc/meminfo")
-    backend.on("kpatch_last_pid")
+    backend.on(another)
     assert "KpatchDemo" not in host.read("/proc/meminfo")
     assert host.read("/proc/loadavg").split()[-1] == "0"
-    backend.gone("kpatch_demo_meminfo")
-    backend.off("kpatch_last_pid")
+    backend.gone(one)
+    backend.off(another)
 
 
 HOOKS = """
-#include <linux/panic.h>
+#include <linux/kernel.h>
 #include <kpatch_author.h>
 
 static int kpt_may_patch(void)
 {
-	return panic_timeout == 77 ? -EBUSY : 0;
+\treturn panic_timeout == 77 ? -EBUSY : 0;
 }
 
 static void kpt_patched(void)
 {
-	pr_info("kpt: %s is patched\\n", vlan_fullname);
+\tpr_info("kpt: %s is patched\\n", vlan_fullname);
 }
 
 static void kpt_restored(void)
 {
-	pr_info("kpt: %s is restored\\n", vlan_fullname);
+\tpr_info("kpt: %s is restored\\n", vlan_fullname);
 }
 
 KPATCH_PRE_PATCH(kpt_may_patch);
@@ -220,44 +238,44 @@ KPATCH_POST_UNPATCH(kpt_restored);
 
 def test_hooks_of_a_module_that_comes_later(backend: Backend, host: Host) -> None:
     place = 'const char vlan_fullname[] = "802.1Q VLAN Support";\n'
-    artifact = backend.build("hooks", backend.builder.diff(VLAN, place, place + HOOKS))
+    patch = backend.build("hooks", backend.builder.diff(VLAN, place, place + HOOKS))
     host.run("rmmod 8021q 2> /dev/null; dmesg --clear; :")
-    backend.on("kpatch_hooks")
+    backend.on(patch)
     assert "kpt:" not in host.run("dmesg")
     host.run("echo 77 > /proc/sys/kernel/panic")
     assert host.script("modprobe 8021q").returncode != 0
     host.run("echo 0 > /proc/sys/kernel/panic; dmesg --clear")
-    report = (artifact / "report.txt").read_text(encoding="utf-8")
+    report = patch.report()
     assert ("its pre_patch hook refused it" in report) == (backend.name == "livepatch")
     if backend.name == "livepatch":
         assert "Exec format error" in host.script("modprobe 8021q").stderr
-        backend.off("kpatch_hooks")
-        backend.on("kpatch_hooks")
+        backend.off(patch)
+        backend.on(patch)
     host.run("modprobe 8021q")
     assert "kpt: 802.1Q VLAN Support is patched" in host.run("dmesg")
     # Whether a module that went can come again is the kernel's matter, and the report has foretold it.
     again = host.script("rmmod 8021q; modprobe 8021q").returncode == 0
     assert again == ("once it was unloaded" not in report)
-    backend.off("kpatch_hooks")
+    backend.off(patch)
     assert "kpt: 802.1Q VLAN Support is restored" in host.run("dmesg")
     host.run("rmmod 8021q 2> /dev/null; :")
 
 
+@pytest.mark.usefixtures("examples_kernel")
 def test_a_forced_function_does_not_mind_who_sleeps_in_it(host: Host, core: Builder) -> None:
-    result = core.patch("long-sleeps", example("long-sleeps"))
-    assert result.path is not None
-    host.send(result.path.glob("*.ko"))
+    patch = Backend("kpatch", host, core).build("long-sleeps", example("long-sleeps"))
     pid = host.run("sleep 10000 > /dev/null 2>&1 < /dev/null & sleep 1; echo $!").strip()
     assert "hrtimer_nanosleep" in host.read(f"/proc/{pid}/stack")
-    host.load("kpatch_long_sleeps")
-    assert host.read("patches/kpatch_long_sleeps/forced") == "1"
+    host.load(patch.module)
+    assert host.read(f"patches/{patch.loaded_as}/forced") == "1"
     assert "Invalid argument" in host.script("sleep 99999999").stderr
-    assert host.set("kpatch_long_sleeps", 0)
-    assert host.script("rmmod kpatch_long_sleeps").returncode != 0
+    assert host.set(patch.loaded_as, 0)
+    assert host.script(f"rmmod {patch.loaded_as}").returncode != 0
     # Once nobody can be in it: this machine is needed for other tests.
-    host.run(f"kill {pid}; sleep 1; rmmod -f kpatch_long_sleeps")
+    host.run(f"kill {pid}; sleep 1; rmmod -f {patch.loaded_as}")
 
 
+@pytest.mark.usefixtures("examples_kernel")
 def test_livepatch_can_not_force_a_function(core: Builder) -> None:
     with pytest.raises(BuildError, match="backend livepatch: the patch forces hrtimer_nanosleep, and livepatch can't"):
         core.patch("long-sleeps", example("long-sleeps"), "thread", "livepatch")

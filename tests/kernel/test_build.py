@@ -27,13 +27,6 @@ READ_WRITE = "fs/read_write.c"
 SOFTIRQS = "fs/proc/softirqs.c"
 
 
-@pytest.fixture(scope="session")
-def core(builder: Builder) -> Builder:
-    """The builder, which has built the core module."""
-    assert builder.core().changed
-    return builder
-
-
 def loaded_as(result: Result) -> str:
     """What the kernel knows the artifact as; its file has the patch's own name."""
     assert result.manifest is not None

@@ -316,8 +316,9 @@ def test_a_patch_of_the_border_itself(patient: Host, builder: Builder) -> None:
     # Signals arrive, through the new function.
     signalled = "sh -c 'trap \"exit 7\" USR1; kill -USR1 $$; sleep 1'; [ $? = 7 ]"
     patient.run(signalled)
-    assert patient.set("kpatch_border", 0), patient.refusal()
-    patient.unload("kpatch_border")
+    name = patient.known_as("kpatch_border")
+    assert patient.set(name, 0), patient.refusal()
+    patient.unload(name)
     patient.run(signalled)
 
 

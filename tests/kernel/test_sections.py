@@ -68,8 +68,9 @@ def patched(machine: Host, special: Builder) -> Iterator[Host]:
     """The kernel with that patch enabled; it warns once, which is what is wanted."""
     machine.load("kpatch")
     machine.load(MODULE)
+    name = machine.known_as(MODULE)
     yield machine
-    machine.run(f"pkill -x kpt-reader; echo 0 > {CORE}/patches/{MODULE}/enabled && rmmod {MODULE}")
+    machine.run(f"pkill -x kpt-reader; echo 0 > {CORE}/patches/{name}/enabled && rmmod {name}")
     machine.clean()
     machine.run("dmesg --clear")
 
@@ -128,5 +129,5 @@ def test_a_stack_through_the_patched_function_is_whole(patched: Host) -> None:
     assert names.index("cmdline_proc_show") < names.index("seq_read_iter")
     assert names[-1].startswith("entry_SYSCALL_64")
     # The core reads it reliably too, and says who it is.
-    assert not patched.set(MODULE, 0)
+    assert not patched.set(patched.known_as(MODULE), 0)
     assert f"task kpt-reader:{pid} is in cmdline_proc_show of vmlinux" in patched.refusal()
