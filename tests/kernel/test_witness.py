@@ -49,7 +49,8 @@ def hammer(host: Host, chosen: Model) -> dict[str, Any]:
     host.load("kpt_witness")
     host.run("echo switch > /proc/kpt_judge")
     if BELOW:
-        host.load("kpt_below")
+        # It changes nothing, so nobody has to have left anything.
+        host.load("kpt_below", *MODELS[0].parameters())
     # Half of it passes before tasks that sleep in the kernel are woken: the rest of a transition is the same.
     host.run(f"echo {_DEADLINE_MS[chosen.leave]} > {CORE}/deadline_ms")
     host.load("kpt_swap", *chosen.parameters())
