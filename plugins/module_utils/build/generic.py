@@ -65,8 +65,11 @@ class Given:
     def modules(self, destination: Path) -> None:
         """Copies of all modules, as they are packed."""
         destination.mkdir()
-        for path in self._given.modules.rglob("*.ko*") if self._given.modules else ():
-            copy = destination / path.relative_to(self._given.modules)  # type: ignore[arg-type]
+        given = self._given.modules
+        if given is None:
+            return
+        for path in given.rglob("*.ko*"):
+            copy = destination / path.relative_to(given)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
 
