@@ -6,8 +6,9 @@
 If a promise is not kept, a patch that changes two functions together corrupts data while it is switched. If a model
 keeps what it does not promise, the visitors have not looked.
 
-CYCLES says how often each patch goes off and on; WITNESS_TABLE names a page that the results are written to. With
-BELOW=yes a patch below that changes nothing keeps the functions' ftrace sites: rounds are a matter of the switch alone.
+CYCLES says how often each patch goes off and on at least. Few cycles may miss what a model lets happen: then it goes
+on until all of that was seen, or time is up. WITNESS_TABLE names a page that the results are written to. With BELOW=yes
+a patch below that changes nothing keeps the functions' ftrace sites: rounds are a matter of the switch alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ CYCLES = int(os.environ.get("CYCLES", "5"))
 TABLE = os.environ.get("WITNESS_TABLE")
 BELOW = os.environ.get("BELOW") == "yes"
 _SECONDS_PER_CYCLE = 4.0
+_SECONDS_AT_LEAST = 60.0
 _DEADLINE_MS = {"function": 30000, "patched_set": 30000, "kernel": 1000}
 _DRIVER = Path(__file__).with_name("witness_drive.py")
 
@@ -43,8 +45,14 @@ def rows() -> Iterator[list[Row]]:
 
 def hammer(host: Host, chosen: Model) -> dict[str, Any]:
     """Switch the patch under fire; what the judge and the driver counted."""
-    seconds = CYCLES * _SECONDS_PER_CYCLE
-    asked = {"patch": "kpt_swap", "cycles": CYCLES, "seconds": seconds, "thread": chosen.switch == "thread"}
+    seconds = max(CYCLES * _SECONDS_PER_CYCLE, _SECONDS_AT_LEAST)
+    asked = {
+        "patch": "kpt_swap",
+        "cycles": CYCLES,
+        "breaks": sorted(chosen.breaks),
+        "seconds": seconds,
+        "thread": chosen.switch == "thread",
+    }
     host.load("kpt_judge")
     host.load("kpt_witness")
     host.run("echo switch > /proc/kpt_judge")

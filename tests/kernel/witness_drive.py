@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs in the booted kernel: visitors hammer /proc/kpt_visit while a patch is switched on and off; prints JSON.
 
-Its one argument is JSON: patch, cycles, seconds (when they are up it ends early), thread (a refused switch may
-have let threads back).
+Its one argument is JSON: patch, cycles, breaks (the levels that are waited for beyond the cycles: chance decides who is
+where in a switch), seconds (when they are up it ends early), thread (a refused switch may have let threads back).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,21 @@ class Controller:
         self.windows.append(int((self.directory / "window_ns").read_text()))
         return True
 
-    def cycles(self, count: int, seconds: float) -> None:
-        """Off and on, *count* times or as long as *seconds* last; in the end it is off."""
+    def settle(self, value: int) -> None:
+        """Enable or disable, however often it takes; everybody gets to run what is there now."""
+        while not self.switch(value):
+            time.sleep(0.01)
+        time.sleep(0.02)
+
+    def cycles(self, count: int, seconds: float, unseen: Callable[[], bool]) -> None:
+        """Off and on, *count* times and while something is *unseen*, at most *seconds*; in the end it is off."""
         end = time.monotonic() + seconds
-        for cycle in range(2 * count - 1):
-            while not self.switch(cycle % 2):
-                time.sleep(0.01)
-            # Everybody gets to run what is there now.
-            time.sleep(0.02)
-            if cycle % 2 == 0 and time.monotonic() > end:
-                break
+        self.settle(0)
+        done = 1
+        while (done < count or unseen()) and time.monotonic() < end:
+            self.settle(1)
+            self.settle(0)
+            done += 1
 
 
 def counters() -> dict[str, int]:
@@ -90,24 +96,32 @@ def counters() -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in JUDGE.read_text().splitlines())}
 
 
+def seen_since(before: dict[str, int]) -> dict[str, int]:
+    """What the judge has counted since *before*."""
+    return {name: value - before[name] for name, value in counters().items()}
+
+
 def main() -> None:
     """Hammer, switch, tell."""
     asked: dict[str, Any] = json.loads(sys.argv[1])
     controller = Controller(asked["patch"], asked["thread"])
     before = counters()
+
+    def unseen() -> bool:
+        seen = seen_since(before)
+        return any(seen[level] == 0 for level in asked["breaks"])
+
     children = [visitor(*kind) for kind in VISITORS]
     try:
-        controller.cycles(asked["cycles"], asked["seconds"])
+        controller.cycles(asked["cycles"], asked["seconds"], unseen)
     finally:
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in children:
             os.waitpid(pid, 0)
-    after = counters()
-    result = {name: after[name] - before[name] for name in after}
     lists = {"windows": controller.windows, "times": controller.times, "refused": controller.refused}
-    print(json.dumps({**result, **lists}))
+    print(json.dumps({**seen_since(before), **lists}))
 
 
 if __name__ == "__main__":
