@@ -129,32 +129,37 @@ def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(cache: Path, release: str, say: Say) -> Iterator[TextIO]:
-    """Hold the kernel's lock: one builder at a time prepares a kernel. A dead builder's lock is free."""
+def locked(cache: Path, release: str, say: Say, shared: bool = False) -> Iterator[TextIO]:
+    """Hold the kernel's lock: one builder at a time prepares a kernel, any number *shared* use it. A dead builder's
+    lock is free.
+    """
     path = kernel_directory(cache, release).with_name(release + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as stream:
-        waiting.lock(stream, f"kernel {release}", say)
+        waiting.lock(stream, f"kernel {release}", say, shared)
         yield stream
 
 
 @contextlib.contextmanager
 def using(cache: Path, kernel: Identity, say: Say) -> Iterator[Tree]:
     """The prepared tree of *kernel*; several builders may use it at once, and nobody replaces it meanwhile."""
-    with locked(cache, kernel.release, say) as lock:
-        tree = ensure(cache, kernel, say)
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        # Another builder may have taken the lock in between, for another build of the release.
-        if look(cache, kernel) != tree:
-            raise BuildError(
-                f"kernel {kernel.release}: another build of this release was prepared meanwhile; survey the hosts "
-                "again: they run two builds of one release"
-            )
-        yield tree
+    with locked(cache, kernel.release, say, shared=True) as lock:
+        if look(cache, kernel) is None:
+            # The shared lock goes before the other one comes: two that want to prepare don't wait for each other.
+            waiting.lock(lock, f"kernel {kernel.release}", say)
+            prepared = ensure(cache, kernel, say)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            # Another builder may have taken the lock in between, for another build of the release.
+            if look(cache, kernel) != prepared:
+                raise BuildError(
+                    f"kernel {kernel.release}: another build of this release was prepared meanwhile; survey the hosts "
+                    "again: they run two builds of one release"
+                )
+        yield ensure(cache, kernel, say)
 
 
 def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
-    """The prepared tree of *kernel*; the caller holds its lock."""
+    """The prepared tree of *kernel*; the caller holds its lock, a shared one if the tree is there."""
     tree = look(cache, kernel)
     if tree is None:
         _prepare(cache, kernel, say)

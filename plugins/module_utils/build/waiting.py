@@ -9,10 +9,14 @@ import fcntl
 from typing import Callable, TextIO
 
 
-def lock(stream: TextIO, what: str, say: Callable[[str], None]) -> None:
-    """Lock the file *stream* for this process alone; *what*, in words, is what another one may be at work on."""
+def lock(stream: TextIO, what: str, say: Callable[[str], None], shared: bool = False) -> None:
+    """Lock the file *stream* for this process alone, or *shared* with others that share it.
+
+    *what*, in words, is what another one may be at work on.
+    """
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, how | fcntl.LOCK_NB)
     except BlockingIOError:
         say(f"waiting for another builder, which is at work on {what}")
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, how)

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 
 
 def test_who_waits_for_another_builder_says_so_and_then_goes_on(tmp_path: Path) -> None:
@@ -32,3 +35,53 @@ def test_who_waits_for_another_builder_says_so_and_then_goes_on(tmp_path: Path) 
     thread.join(30)
     assert goes_on.is_set()
     assert said == ["waiting for another builder, which is at work on kernel 6.1.0-1-amd64"]
+
+
+def test_a_prepared_kernel_is_used_by_several_builders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only uses it has to wait for who prepares it, and not for who uses it, too."""
+    kernel = Identity("6.1.0-1-amd64", "#1 SMP Debian 6.1.1-1 (2026-11-01)", "00")
+    monkeypatch.setattr(tree, "look", lambda *_: "the tree")
+    monkeypatch.setattr(tree, "ensure", lambda *_: "the tree")
+    said: list[str] = []
+    together = threading.Barrier(2, timeout=30)
+
+    def use(_number: int) -> str:
+        with tree.using(tmp_path, kernel, said.append) as found:
+            together.wait()
+            return str(found)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(use, range(2))) == ["the tree", "the tree"]
+    assert said == []
+
+
+def test_two_builders_that_find_no_prepared_kernel_prepare_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Identity("6.1.0-1-amd64", "#1 SMP Debian 6.1.1-1 (2026-11-01)", "00")
+    trees: list[str] = []
+    both_looked = threading.Barrier(2, timeout=30)
+    first_look = threading.local()
+
+    def look(*_: object) -> str | None:
+        found = trees[0] if trees else None
+        if not hasattr(first_look, "over"):
+            first_look.over = True
+            both_looked.wait()
+        return found
+
+    def ensure(*_: object) -> str:
+        if not trees:
+            trees.append("the tree")
+        return trees[0]
+
+    monkeypatch.setattr(tree, "look", look)
+    monkeypatch.setattr(tree, "ensure", ensure)
+
+    def use(_number: int) -> str:
+        with tree.using(tmp_path, kernel, lambda _line: None) as found:
+            return str(found)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(use, range(2))) == ["the tree", "the tree"]
+    assert trees == ["the tree"]
