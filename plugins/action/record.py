@@ -45,11 +45,13 @@ class ActionModule(ControllerAction):
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
         if verdict:
-            return {**self._outcome(verdict, look), "act": False, "order": "", "core": False, "planned": {}}
+            nothing = {"act": False, "order": "", "core": False, "planned": {}, "obsolete": []}
+            return {**self._outcome(verdict, look), **nothing}
         order = f"{self._plan['id']} {self._host} {time.time_ns()}"
         self._append("begin", order=order)
         planned = plans.digests(self._plan, look["host"])
-        return {"act": True, "order": order, "core": self._core(look["host"]), "planned": planned}
+        obsolete = self._plan["hosts"][self._host].get("obsolete") or []
+        return {"act": True, "order": order, "core": self._core(look["host"]), "planned": planned, "obsolete": obsolete}
 
     def _core(self, host: dict[str, Any]) -> bool:
         """Whether the core module is loaded before the patches, or unloaded after them."""

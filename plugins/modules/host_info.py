@@ -147,6 +147,13 @@ host:
       type: list
       elements: str
       returned: success
+    manifests:
+      description: >-
+        Of each staged module C(module), C(name), C(srcversion) and C(build_id), in the order in which they were
+        enabled. What is loaded is ours if it is one of these. For root only.
+      type: list
+      elements: dict
+      returned: success
     unfinished:
       description: Whether an upgrade of a set was cut off; the next change of the host undoes it first. For root only.
       type: bool

@@ -17,7 +17,7 @@ description:
   - All artifacts are checked on the controller before the first of them is shipped, and all that the host needs are on
     it before the first is loaded.
   - Stops at the first part that fails, which is left as it was. The parts before it stay as they were brought, unless
-    another build of the set was running. That one is then put back as a whole.
+    another build of the set was running, or a patch is O(obsolete). What ran before is then put back as a whole.
   - A core module is replaced by another one together with the patches that use it, if O(names) has them all.
 options:
   names:
@@ -47,6 +47,15 @@ options:
       - Where it is given, an artifact that is not named, or has another one, is refused (V(tampered)), though it may be
         the artifact of its manifest.
     type: dict
+  obsolete:
+    description:
+      - The names of patches that are not wanted any more, with O(state=enabled). They are taken off after those of
+        O(names) are on, so that no fix is off before its successor is on, and their staged files are removed.
+      - A patch is touched only if it is the build of which the host itself keeps the manifest. One that only has the
+        same name is left alone, with a warning.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
@@ -74,9 +83,16 @@ EXAMPLES = r"""
     host: "{{ look.host }}"
   become: true
 
+- name: Have one patch take the place of another
+  kpatch.fleet.patchset:
+    names: [demo-meminfo, demo-vlan-2]
+    obsolete: [demo-vlan]
+    store: ~/.local/share/kpatch.fleet/store
+  become: true
+
 - name: Take all of it off again
   kpatch.fleet.patchset:
-    names: [demo-meminfo, demo-vlan]
+    names: [demo-meminfo, demo-vlan-2]
     state: absent
   become: true
 """

@@ -122,7 +122,10 @@ policy:
   type: dict
   returned: success
 hosts:
-  description: The state that each host was found in, and why, by the host's name.
+  description:
+    - The state that each host was found in, and why, by the host's name.
+    - In RV(ignore:obsolete) are the patches of ours that the host has and the patch set does not name any more. A
+      rollout takes them off.
   type: dict
   returned: success
 """

@@ -79,6 +79,15 @@ core:
   description: Whether the core module is to be changed, too.
   type: bool
   returned: with step V(begin)
+planned:
+  description: The sha256 of each artifact that the plan was made with for the host's kernel, by its name.
+  type: dict
+  returned: with step V(begin)
+obsolete:
+  description: The patches that have left the patch set and are to be taken off the host.
+  type: list
+  elements: str
+  returned: with step V(begin)
 failure:
   description: What went wrong.
   type: str

@@ -24,7 +24,7 @@ def before(plan: Plan, name: str, look: Any) -> Verdict | None:
     """The outcome if the host is not to be touched: it can't be, or is as wanted already; else None."""
     if verdict := _fault(plan, name, look):
         return verdict
-    now = now_is(plan, look["host"])
+    now = now_is(plan, name, look["host"])
     if now.state in (plan["want"], "transitioning"):
         return now
     return _unfit(look.get("checks") or [])
@@ -34,7 +34,7 @@ def after(plan: Plan, name: str, results: list[Any], look: Any) -> Verdict:
     """The outcome after the tasks with *results* have run and the host was looked at again."""
     if verdict := _gone(plan, name, look):
         return verdict
-    now = now_is(plan, look["host"])
+    now = now_is(plan, name, look["host"])
     complaint = _complaint(look["host"], plan["hosts"][name])
     if failure := failed(results):
         # A kernel that oopsed on the way did not just refuse.
@@ -49,7 +49,7 @@ def worse(plan: Plan, name: str, look: Any) -> Verdict | None:
     """What has become of a host that was brought to what is wanted, or None if it is so still."""
     if verdict := _fault(plan, name, look):
         return verdict
-    now = now_is(plan, look["host"])
+    now = now_is(plan, name, look["host"])
     return None if now.state == plan["want"] else _failure(plan, f"it did not stay so: {now.reason}")
 
 
@@ -72,12 +72,13 @@ def foreseen(plan: Plan, name: str, results: list[Any]) -> Verdict:
     return Verdict(plan["hosts"][name]["state"], "would do: " + "; ".join(todo) if todo else "nothing to do")
 
 
-def now_is(plan: Plan, host: dict[str, Any]) -> Verdict:
-    """How much of what the plan is about is on now."""
+def now_is(plan: Plan, name: str, host: dict[str, Any]) -> Verdict:
+    """How much of what the plan is about is on now on the host *name*, which is read as *host*."""
     if plan["want"] == "absent":
         core = plans.removes_core(plan["core"], plan["patches"], host)
         return states.present(host, plan["patches"], core)
-    return states.applied(host, plan["patches"], plan["kernels"][host["kernel"]["release"]]["artifacts"])
+    on = states.applied(host, plan["patches"], plan["kernels"][host["kernel"]["release"]]["artifacts"])
+    return states.without(host, plan["hosts"][name].get("obsolete") or [], on)
 
 
 def with_order(results: list[Any], look: Any, order: str | None) -> list[Any]:

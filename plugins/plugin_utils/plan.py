@@ -170,7 +170,16 @@ def lines(plan: dict[str, Any]) -> list[str]:
         for name, host in plan["hosts"].items()
         if host["state"] in states.UNTOUCHABLE
     ]
-    return [*(shown or ["nothing to do"]), *left_out]
+    return [*(shown or ["nothing to do"]), *_off(plan), *left_out]
+
+
+def _off(plan: dict[str, Any]) -> list[str]:
+    """Which patches have left the set and go, and where."""
+    hosts: dict[str, list[str]] = {}
+    for host in (host for batch in plan["batches"] for host in batch):
+        for name in plan["hosts"][host]["obsolete"]:
+            hosts.setdefault(name, []).append(host)
+    return [f"off: {name} (not in the set any more), on {', '.join(where)}" for name, where in hosts.items()]
 
 
 def check_id(identity: str) -> str:
@@ -255,6 +264,7 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
         "taint": kernel["taint"]["flags"],
         "domain": order.domains.get(name, ""),
         "counters": kernel.get("counters") or {},
+        "obsolete": [] if order.want == "absent" else states.obsolete(host, order.names),
         "runs": runs.seen(look),
     }
 
@@ -267,7 +277,8 @@ def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verd
     for name in states.parts(order.names, artifacts):
         if reason := _unfit(asked.get(name, {"name": name}), host["kernel"], kernel["made"].get(name)):
             return Verdict("needs-build", reason)
-    verdict = states.applied(host, order.names, artifacts)
+    on = states.applied(host, order.names, artifacts)
+    verdict = states.without(host, states.obsolete(host, order.names), on)
     return verdict if verdict.state == "applied" else states.foreign(host, artifacts) or verdict
 
 

@@ -77,7 +77,8 @@ class ShipAction(ActionBase):  # type: ignore[misc]
                     _check_planned(found[part.name], arguments.get("planned"))
             if "core" in arguments:
                 arguments = {**arguments, "core": manifests.CORE_NAME in found}
-            parts = upgrade.with_way([found[part.name] for part in parts if part.name in found], host)
+            there = [found[part.name] for part in parts if part.name in found]
+            parts = upgrade.with_way(there, host, arguments.get("obsolete") or [])
             for part in parts:
                 todo.append(_steps(part, parts, foreseen))
                 foreseen = decide.reached(foreseen, part)

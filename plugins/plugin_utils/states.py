@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH, module_name
 
 STATES = {
     "absent": "nothing of it is on",
-    "staged": "some of it is there, but not all of it is on",
+    "staged": "some of it is there but not all of it is on, or a patch is on that has left the set",
     "applied": "all of it is on, and it is these very bytes",
     "transitioning": "a switch is under way",
     "apply-failed": "it could not be put on",
@@ -45,6 +46,9 @@ UNTOUCHABLE = ("lost", "needs-build", "foreign-patch", "transitioning")
 # What loading our modules does to a kernel: out-of-tree, unsigned, live-patched. Any other new flag is a fault.
 EXPECTED_TAINT = frozenset("OEK")
 
+# How a patch that has left the set is there.
+_THERE = {"applied": "is on", "staged": "is staged", "transitioning": "is switching"}
+
 Artifacts = dict[str, dict[str, Any]]
 
 
@@ -70,6 +74,20 @@ def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Ver
     if host.get("unfinished"):
         return Verdict("staged", "an upgrade of it was cut off")
     return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
+
+
+def obsolete(host: dict[str, Any], names: list[str]) -> list[str]:
+    """The patches of ours that the host has, on or staged, and that are not among *names*: they have left the set."""
+    return [name for name in decide.ours(host) if name not in names]
+
+
+def without(host: dict[str, Any], gone: list[str], verdict: Verdict) -> Verdict:
+    """*verdict* on what is to be on, unless all of that is well and one of the patches *gone* is still there."""
+    left = {name: _one(host, name, None) for name in gone}
+    told = [f"{name} {part.reason or _THERE[part.state]}" for name, part in left.items() if part.state != "absent"]
+    if verdict.state != "applied" or not told:
+        return verdict
+    return Verdict("staged", f"{'; '.join(told)}, and has left the patch set")
 
 
 def parts(names: list[str], artifacts: Artifacts) -> list[str]:

@@ -199,7 +199,7 @@ def _host(release: str) -> dict[str, Any]:
         "lockdown": "none",
         "signatures_enforced": False,
     }
-    return {"kernel": kernel, "core": None, "patches": [], "livepatches": [], "staged": []}
+    return {"kernel": kernel, "core": None, "patches": [], "livepatches": [], "staged": [], "manifests": []}
 
 
 @pytest.fixture(scope="session")

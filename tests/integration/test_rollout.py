@@ -257,3 +257,55 @@ def test_survey_and_status_touch_nothing_and_tell_by_their_status(fleet: Fleet) 
     assert run.failed == ["h4"]
     assert "h4 is lost" in run.output
     assert fleet.touched == []
+
+
+def patches_on(fleet: Fleet, name: str = "h1") -> list[str]:
+    return [patch["module"] for patch in fleet.read(name)["host"]["patches"]]
+
+
+def plan_line(output: str, begin: str) -> str:
+    return next((line for line in output.splitlines() if line.startswith(begin)), "")
+
+
+def test_patch_that_left_the_set_is_taken_off(fleet: Fleet) -> None:
+    """The plan names it, check mode and status tell it, the rollout takes it off last, a rerun does nothing.
+
+    A patch that is none of the host's own stays.
+    """
+    assert fleet.run("rollout").status == 0
+    host = fleet.read("h2")["host"]
+    stranger = {**host["patches"][0], "module": "kpatch_stranger"}
+    fleet.update("h2", host={**host, "patches": [*host["patches"], stranger]})
+    fleet.forget()
+    fleet.patches = ("two", "three")
+    store(fleet.home / "store", RELEASE, "three")
+    status = fleet.run("status")
+    assert status.failed == EVERYONE
+    check = fleet.run("rollout", "--check")
+    assert (check.status, fleet.touched, patches_on(fleet)) == (0, [], ["kpatch_one", "kpatch_two"])
+    assert "patch one: would change" in check.output
+    run = fleet.run("rollout")
+    assert run.status == 0
+    assert plan_line(run.output, "off: one") == "off: one (not in the set any more), on h1, h2, h3, h4, h5"
+    plan = json.loads((fleet.rollout() / "plan.json").read_text())
+    assert {name: planned["obsolete"] for name, planned in plan["hosts"].items()} == dict.fromkeys(EVERYONE, ["one"])
+    lines = (fleet.hosts / "touched.log").read_text().splitlines()
+    assert [line for line in lines if line.startswith("h1 ")] == ["h1 patch three", "h1 patch one"]
+    assert patches_on(fleet) == ["kpatch_two", "kpatch_three"]
+    assert patches_on(fleet, "h2") == ["kpatch_two", "kpatch_stranger", "kpatch_three"]
+    assert fleet.states() == dict.fromkeys(EVERYONE, "applied")
+    fleet.forget()
+    again = fleet.run("rollout")
+    assert (again.status, again.changed, fleet.touched) == (0, {}, [])
+    assert fleet.run("status").status == 0
+
+
+def test_set_that_only_lost_a_patch_is_no_applied_one(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    fleet.patches = ("two",)
+    status = fleet.run("status")
+    assert "h1 is staged: one is on, and has left the patch set" in " ".join(status.output.split())
+    fleet.update("h2", faults={"obsolete": "fail"})
+    run = fleet.run("rollout")
+    assert (run.failed, fleet.states()["h2"]) == (["h2"], "apply-failed")
+    assert patches_on(fleet) == ["kpatch_two"]

@@ -34,6 +34,20 @@ def builds(host: Host, module: str) -> list[dict[str, Any]]:
     return [patch for patch in host["patches"] if patch["module"] == module]
 
 
+def ours(host: Host) -> list[str]:
+    """The names of the patches that the host has, loaded or staged, in the order in which they were enabled.
+
+    A loaded module counts if it is the artifact of a manifest that the host keeps: whatever else is loaded is somebody
+    else's, even under the same name.
+    """
+    kept = [one for one in host.get("manifests") or [] if one["module"] != CORE_NAME]
+    return [one["name"] for one in kept if _is_kept(builds(host, one["module"]), one)]
+
+
+def _is_kept(found: list[dict[str, Any]], manifest: Manifest) -> bool:
+    return not found or any(same_identity(one, manifest) for one in found)
+
+
 def loaded_as(found: dict[str, Any]) -> str:
     """What the kernel knows a loaded module as."""
     return str(found.get("loaded_as") or found["module"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import order, upgrade
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, order, upgrade
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import parts as host_parts
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import results as host_results
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
@@ -18,6 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Par
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 
 Result = dict[str, Any]
 
@@ -55,12 +56,13 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
 
 def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, check_mode: bool, root: Path) -> Result:
     before = read_host(root)
-    parts = upgrade.with_way(parts, before)
+    obsolete = params.get("obsolete") or []
+    parts = upgrade.with_way(parts, before, obsolete)
     whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"])
     if not check_mode:
         whole.begin()
     results: list[Result] = []
-    warnings: list[str] = []
+    warnings = _strangers(before, obsolete)
     host = before
     for part in parts:
         transition = Transition(root, loader, host, part, params["timeout"])
@@ -75,6 +77,16 @@ def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, c
         Staging(root, host["kernel"]["release"]).forget_boots()
     done = host_results.whole(kind, parts, results, before, host, before if check_mode else host)
     return {**done, "warnings": warnings}
+
+
+def _strangers(host: dict[str, Any], obsolete: list[str]) -> list[str]:
+    """What is told of patches that have the name of an obsolete one, and are not what the host was given as that."""
+    others = [name for name in obsolete if name not in decide.ours(host)]
+    return [
+        f"{module} is loaded, but is not the build that this host has a manifest of: it is left alone"
+        for module in map(module_name, others)
+        if decide.builds(host, module)
+    ]
 
 
 def _end(whole: upgrade.Upgrade, results: list[Result], host: dict[str, Any]) -> dict[str, Any]:

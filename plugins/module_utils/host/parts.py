@@ -69,6 +69,7 @@ def argument_spec(kind: str) -> dict[str, Any]:
         spec["names"] = {"type": "list", "elements": "str", "required": True}
         spec["core"] = {"type": "bool", "default": True}
         spec["planned"] = {"type": "dict"}
+        spec["obsolete"] = {"type": "list", "elements": "str", "default": []}
     return spec
 
 
@@ -82,6 +83,7 @@ def asked_for(kind: str, params: dict[str, Any]) -> list[Part]:
         return patches
     if not names or len(set(names)) < len(names):
         raise HostError("bad-arguments", f"'names' is {names}; name at least one patch, and each only once")
+    _check_obsolete(params)
     return _with_core(patches, params["state"]) if params["core"] else _ordered(patches, params["state"])
 
 
@@ -116,6 +118,15 @@ def _with_core(patches: list[Part], wanted: str) -> list[Part]:
     """The core module comes first, and goes last."""
     core = Part(manifests.CORE_NAME, "loaded" if wanted == "enabled" else wanted)
     return _ordered([core, *patches], wanted)
+
+
+def _check_obsolete(params: dict[str, Any]) -> None:
+    """What is obsolete goes after others have come, and is none of them."""
+    obsolete = [_checked_name(name) for name in params.get("obsolete") or []]
+    if obsolete and params["state"] != "enabled":
+        raise HostError("bad-arguments", "'obsolete' goes with the state enabled only; name them in 'names'")
+    if both := [name for name in obsolete if name in params["names"]]:
+        raise HostError("bad-arguments", f"{', '.join(both)}: can't be both in 'names' and 'obsolete'")
 
 
 def _ordered(parts: list[Part], wanted: str) -> list[Part]:

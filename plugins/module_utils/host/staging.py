@@ -55,6 +55,31 @@ class Staging:
         except PermissionError:
             return None
 
+    def manifests(self) -> list[dict[str, Any]] | None:
+        """What of the staged manifests tells whose a loaded module is; None if only root could tell.
+
+        They come in the order in which the modules were enabled. A manifest that can't be read tells nothing.
+        """
+        modules = self.modules()
+        if modules is None:
+            return None
+        order = [module for module in self._enabled_or_none() if module in modules]
+        return [found for module in dict.fromkeys([*order, *modules]) if (found := self._told(module))]
+
+    def _enabled_or_none(self) -> list[str]:
+        """A look does not fail for a list that is damaged: whoever loads by it, does."""
+        try:
+            return self.enabled()
+        except HostError:
+            return []
+
+    def _told(self, module: str) -> dict[str, Any] | None:
+        try:
+            manifest = self.manifest(module)
+        except HostError:
+            return None
+        return {key: manifest[key] for key in ("module", "name", "srcversion", "build_id")}
+
     def enabled(self) -> list[str]:
         """The modules that are to be on with this kernel, in the order in which they are loaded."""
         try:

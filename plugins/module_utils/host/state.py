@@ -30,5 +30,6 @@ def read_host(root: Path) -> dict[str, Any]:
         "livepatches": read_livepatches(root),
         "order": order.read(root),
         "staged": staged,
+        "manifests": staging.manifests(),
         "unfinished": None if staged is None else staging.kept() is not None,
     }

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import boot, entry, transition
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
-from fake_host import remove
+from fake_host import RELEASE, remove
 
 NAMES = ["b", "a"]
 
@@ -348,8 +349,9 @@ class KilledError(BaseException):
     """The process is gone: no code of ours runs after it."""
 
 
-def killed_at(pair: Set, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    """End the upgrade before the *call*th thing that it has the kernel do."""
+def killed_at(pair: Set, monkeypatch: pytest.MonkeyPatch, call: int, change: Any = None) -> None:
+    """End the *change*, an upgrade, before the *call*th thing that it has the kernel do."""
+    change = change or (upgrade if pair.builds["kpatch"] == "core2" else newer)
     with monkeypatch.context() as patched:
         left = [call]
         for step in ("load", "unload", "write"):
@@ -364,7 +366,7 @@ def killed_at(pair: Set, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
             patched.setattr(pair.host, step, count)
         patched.setattr(transition, "_write", pair.host.write)
         with pytest.raises(KilledError):
-            upgrade(pair) if pair.builds["kpatch"] == "core2" else newer(pair)
+            change(pair)
 
 
 @pytest.mark.parametrize("swap", [False, True], ids=["patches", "core"])
@@ -416,3 +418,104 @@ def test_a_killed_upgrade_that_can_not_be_undone_is_told(pair: Set, monkeypatch:
     done = pair.run()
     assert done["failed"]
     assert "was cut off on this host, and what ran before could not be put back" in done["msg"]
+
+
+def drop(pair: Set, **params: Any) -> dict[str, Any]:
+    """The patch c takes the place of a."""
+    pair.builds = {"kpatch": pair.builds["kpatch"], "b": pair.builds["b"], "c": "5"}
+    return pair.run(names=["b", "c"], **{"obsolete": ["a"], **params})
+
+
+def test_what_left_the_set_goes_once_its_successor_is_on(pair: Set) -> None:
+    foreseen = drop(pair, check_mode=True)
+    assert pair.host.calls == []
+    done = drop(pair)
+    assert pair.host.calls == ["load kpatch_c SRC5", f"write {loaded_as('a', '1')} 0", f"unload {loaded_as('a', '1')}"]
+    assert (foreseen["msg"], foreseen["diff"]) == (done["msg"], done["diff"])
+    assert (done["diff"]["before"]["kpatch_a"]["state"], done["diff"]["after"]["kpatch_a"]["state"]) == (
+        "enabled",
+        "absent",
+    )
+    now = read_host(pair.host.root)
+    assert pair.on() == ["kpatch", "kpatch_b", "kpatch_c"]
+    assert now["staged"] == pair.on()
+    assert Staging(pair.host.root, RELEASE).enabled() == pair.on()
+    assert not list((pair.host.root / "var").rglob(".*"))
+    again = drop(pair)
+    assert (again["changed"], pair.host.calls) == (False, [])
+
+
+@pytest.mark.parametrize("refused", [("load", "SRC5"), ("unload", "kpatch_a"), ("write", "kpatch_a")])
+def test_what_left_the_set_stays_if_the_new_set_does_not_come_on(patches: Set, refused: tuple[str, str]) -> None:
+    patches.run()
+    tree = patches.host.tree()
+    patches.host.refuse[refused] = [errno.EBUSY]
+    done = drop(patches)
+    assert done["failed"]
+    assert "The set that ran before is on again." in done["msg"]
+    assert patches.host.tree() == tree
+
+
+def test_what_left_the_set_is_back_before_its_successor_goes(pair: Set) -> None:
+    """The one after it does not let go: a has gone by then."""
+    pair.builds.update(c="5", d="6")
+    pair.host.refuse["unload", loaded_as("b", "2")] = [errno.EBUSY]
+    before = builds(pair)
+    done = pair.run(names=["c", "d"], obsolete=["a", "b"])
+    assert (done["reason"], builds(pair)) == ("busy", before)
+    calls = [call for call in pair.host.calls if call.startswith(("load", "unload"))]
+    assert calls == [
+        "load kpatch_c SRC5",
+        "load kpatch_d SRC6",
+        f"unload {loaded_as('a', '1')}",
+        f"unload {loaded_as('b', '2')}",
+        "load kpatch_a SRC1",
+        f"unload {loaded_as('d', '6')}",
+        f"unload {loaded_as('c', '5')}",
+    ]
+
+
+def test_what_left_the_set_lets_a_new_core_module_come(pair: Set) -> None:
+    pair.builds["kpatch"] = "core2"
+    done = drop(pair)
+    assert not done.get("failed")
+    assert builds(pair) == {"kpatch": "SRCcore2", "kpatch_b": "SRC2", "kpatch_c": "SRC5"}
+
+
+def test_patches_of_somebody_else_are_left_alone(patches: Set) -> None:
+    """One of the very name that is not what the host was given, and one that it knows nothing of."""
+    patches.run()
+    for module in ("kpatch_a", "kpatch_stranger"):
+        if module == "kpatch_a":
+            remove(patches.host.root / "sys/module/kpatch_a")
+        patches.host.show_module(module, "OTHER", "dd" * 20)
+        if module != "kpatch_a":
+            patches.host.show_patch(module)
+    done = drop(patches, obsolete=["a", "stranger"])
+    assert not done.get("failed")
+    assert [call for call in patches.host.calls if not call.startswith("load")] == []
+    assert patches.on() == ["kpatch", "kpatch_a", "kpatch_b", "kpatch_c", "kpatch_stranger"]
+    assert [warning.split()[0] for warning in done["warnings"]] == ["kpatch_a", "kpatch_stranger"]
+
+
+def test_what_left_the_set_while_it_was_off_does_not_come_back_at_a_boot(pair: Set) -> None:
+    reboot(pair.host)
+    assert drop(pair)["changed"]
+    assert Staging(pair.host.root, RELEASE).enabled() == ["kpatch", "kpatch_b", "kpatch_c"]
+    assert "kpatch_a" not in read_host(pair.host.root)["staged"]
+
+
+@pytest.mark.parametrize("call", range(3))
+def test_killed_while_a_patch_leaves_the_set(pair: Set, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    before = pair.host.tree()
+    killed_at(pair, monkeypatch, call, drop)
+    assert read_host(pair.host.root)["unfinished"]
+    pair.builds = {"kpatch": "core", "a": "1", "b": "2"}
+    assert not pair.run().get("failed")
+    assert pair.host.tree() == before
+
+
+def test_obsolete_can_not_be_wanted(patches: Set) -> None:
+    assert patches.run(obsolete=["a"])["reason"] == "bad-arguments"
+    assert patches.run("absent", obsolete=["c"])["reason"] == "bad-arguments"
+    assert patches.run(obsolete=["../c"])["reason"] == "bad-arguments"

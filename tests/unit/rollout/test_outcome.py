@@ -103,6 +103,16 @@ def test_before(made: dict[str, Any], seen: dict[str, Any], state: str | None) -
     assert (verdict and verdict.state) == state
 
 
+def test_patch_that_left_the_set_and_is_on_is_no_success(made: dict[str, Any]) -> None:
+    made["hosts"]["h"]["obsolete"] = ["old"]
+    assert outcome.after(made, "h", [{}], look("kpatch", "kpatch_fix")).state == "applied"
+    verdict = outcome.after(made, "h", [{}], look("kpatch", "kpatch_fix", "kpatch_old"))
+    assert (verdict.state, verdict.reason) == (
+        "apply-failed",
+        "every task said it was done; but now: old is on, and has left the patch set",
+    )
+
+
 def test_check_mode_leaves_the_state_and_tells_what_would_be_done(made: dict[str, Any]) -> None:
     verdict = outcome.foreseen(made, "h", [{"changed": True, "msg": "kpatch: absent -> loaded"}])
     assert (verdict.state, verdict.reason) == ("absent", "would do: kpatch: absent -> loaded")

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, plan
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
-from rollout_facts import LOST, look, put
+from rollout_facts import IDENTITY, LOST, look, put
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,40 @@ from rollout_facts import LOST, look, put
 )
 def test_state_of_a_host(order: plan.Order, seen: dict[str, Any], state: str) -> None:
     assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == state
+
+
+def having(*names: str, seen: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A look at a host that has the manifests of the patches *names*, which are on if *seen* shows them."""
+    seen = seen or look("kpatch", "kpatch_fix", *(manifest.module_name(name) for name in names if name != "fix"))
+    kept = [{"module": manifest.module_name(name), "name": name, **IDENTITY} for name in names]
+    return {"host": {**seen["host"], "manifests": kept}}
+
+
+def test_patch_that_left_the_set_is_named_and_keeps_the_host_from_being_applied(order: plan.Order) -> None:
+    made = plan.make("id", order, {"h": having("fix", "old"), "g": having("fix")}, False)
+    host = made["hosts"]["h"]
+    assert (host["state"], host["obsolete"]) == ("staged", ["old"])
+    assert host["reason"] == "old is on, and has left the patch set"
+    assert (made["hosts"]["g"]["state"], made["hosts"]["g"]["obsolete"]) == ("applied", [])
+    assert "off: old (not in the set any more), on h" in plan.lines(made)
+
+
+def test_patch_that_left_the_set_counts_as_long_as_its_file_is_staged(order: plan.Order) -> None:
+    seen = having("fix", "old", seen=look("kpatch", "kpatch_fix"))
+    seen["host"]["staged"] = ["kpatch_old"]
+    assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["reason"].startswith("old is staged, and has left")
+
+
+def test_patch_that_the_host_was_not_given_is_nobodys_business(order: plan.Order) -> None:
+    seen = having("fix", "old")
+    seen["host"]["patches"][1]["build_id"] = "ee"
+    host = plan.make("id", order, {"h": seen}, False)["hosts"]["h"]
+    assert (host["state"], host["obsolete"]) == ("applied", [])
+
+
+def test_rollback_leaves_what_it_does_not_name(order: plan.Order) -> None:
+    made = plan.make("id", replace(order, want="absent"), {"h": having("fix", "old")}, False)
+    assert made["hosts"]["h"]["obsolete"] == []
 
 
 def test_store_that_is_not_there_is_named(order: plan.Order, tmp_path: Path) -> None:

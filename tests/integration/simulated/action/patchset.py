@@ -16,9 +16,10 @@ class ActionModule(SimulatedAction):
         self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         parts = [(self._core, "core", "kpatch")] if arguments["core"] else []
         parts += [(self._patch, "patch", name) for name in arguments["names"]]
+        gone = [(False, self._patch, "obsolete", name) for name in arguments.get("obsolete") or []]
         results = []
-        for act, step, name in parts if on else reversed(parts):
-            results.append(act(arguments, on, step, name))
+        for comes, act, step, name in [*((on, *part) for part in (parts if on else reversed(parts))), *gone]:
+            results.append(act(arguments, comes, step, name))
             if results[-1].get("failed"):
                 return {**results[-1], "results": results, "host": self.file["host"]}
         changed = any(result["changed"] for result in results)
@@ -45,7 +46,9 @@ class ActionModule(SimulatedAction):
         made = artifact(arguments, host, name) if on else None
         if made and made["backend"] == "kpatch" and not host["core"]:
             return {"failed": True, "reason": "core-missing", "msg": "the core module is not loaded"}
-        host["patches"] = [patch for patch in host["patches"] if patch["module"] != module]
+        for kept in ("patches", "manifests"):
+            host[kept] = [one for one in host[kept] if one["module"] != module]
         if made:
             host["patches"].append(loaded(made))
+            host["manifests"].append({key: made[key] for key in ("module", "name", "srcversion", "build_id")})
         return {"changed": True, "msg": f"{name}: changed"}
