@@ -156,6 +156,7 @@ enum kpatch_verdict kpatch_check_stack(struct kpatch_check *check, struct task_s
 }
 
 static enum kpatch_verdict check_stopped_task(struct kpatch_check *check,
+					      struct kpatch_cleared *cleared,
 					      struct task_struct *task)
 {
 	/* On a processor now: that is one of the stoppers. */
@@ -164,28 +165,32 @@ static enum kpatch_verdict check_stopped_task(struct kpatch_check *check,
 	/* A dead task has given its stack back. */
 	if (!refcount_read(&task->stack_refcount))
 		return KPATCH_LEFT;
+	if (kpatch_is_cleared(cleared, task))
+		return KPATCH_LEFT;
 	return kpatch_check_stack(check, task);
 }
 
 /**
  * kpatch_check_stopped() - check all tasks, the idle tasks included
  * @check:	the question; the answer is about the first task in the way
+ * @cleared:	the tasks that need no second look, or NULL
  *
  * Runs inside stop_machine().
  */
-enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check)
+enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check,
+					 struct kpatch_cleared *cleared)
 {
 	struct task_struct *process, *task;
 	enum kpatch_verdict verdict;
 	unsigned int cpu;
 
 	for_each_process_thread(process, task) {
-		verdict = check_stopped_task(check, task);
+		verdict = check_stopped_task(check, cleared, task);
 		if (verdict != KPATCH_LEFT)
 			return verdict;
 	}
 	for_each_online_cpu(cpu) {
-		verdict = check_stopped_task(check, kpatch_idle_task(cpu));
+		verdict = check_stopped_task(check, cleared, kpatch_idle_task(cpu));
 		if (verdict != KPATCH_LEFT)
 			return verdict;
 	}
@@ -194,6 +199,7 @@ enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check)
 
 struct pinned {
 	struct kpatch_check *check;
+	struct kpatch_cleared *cleared;
 	enum kpatch_verdict verdict;
 };
 
@@ -201,8 +207,12 @@ static kpatch_pinned_t check_pinned(struct task_struct *task, void *data)
 {
 	struct pinned *pinned = data;
 
-	if (!READ_ONCE(task->on_cpu) && !kpatch_task_dead(task))
-		pinned->verdict = kpatch_check_stack(pinned->check, task);
+	/* Pairs with the release in finish_task(): it has been counted as switched. */
+	if (smp_load_acquire(&task->on_cpu) || kpatch_task_dead(task))
+		return 0;
+	pinned->verdict = kpatch_check_stack(pinned->check, task);
+	if (pinned->verdict == KPATCH_LEFT)
+		kpatch_cleared_add(pinned->cleared, task);
 	return 0;
 }
 
@@ -210,14 +220,16 @@ static kpatch_pinned_t check_pinned(struct task_struct *task, void *data)
  * kpatch_check_living() - check all tasks that don't run, while others do
  * @check:	the question; the answer is about the first task that is inside,
  *		or else about the first that can't be told of: that may pass
+ * @cleared:	where those are noted that are not in the way; may be NULL
  *
  * Nothing is certain when it returns: it is there to find out cheaply that a
  * switch would fail.
  */
-enum kpatch_verdict kpatch_check_living(struct kpatch_check *check)
+enum kpatch_verdict kpatch_check_living(struct kpatch_check *check,
+					struct kpatch_cleared *cleared)
 {
 	enum kpatch_verdict verdict = KPATCH_LEFT;
-	struct pinned pinned = { .check = check };
+	struct pinned pinned = { .check = check, .cleared = cleared };
 	struct task_struct *process, *task;
 	struct kpatch_check first = *check;
 

@@ -9,6 +9,8 @@
 
 #define KPATCH_STACK_DEPTH 32
 
+struct kpatch_cleared;
+
 /**
  * enum kpatch_verdict - whether a task has left what it must leave
  * @KPATCH_LEFT:	it has
@@ -50,8 +52,16 @@ struct kpatch_check {
 };
 
 enum kpatch_verdict kpatch_check_stack(struct kpatch_check *check, struct task_struct *task);
-enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check);
-enum kpatch_verdict kpatch_check_living(struct kpatch_check *check);
+enum kpatch_verdict kpatch_check_stopped(struct kpatch_check *check,
+					 struct kpatch_cleared *cleared);
+enum kpatch_verdict kpatch_check_living(struct kpatch_check *check,
+					struct kpatch_cleared *cleared);
 void kpatch_name_task(struct kpatch_check *check, const struct task_struct *task);
+
+/* cleared.c */
+struct kpatch_cleared *kpatch_cleared_alloc(void);
+void kpatch_cleared_free(struct kpatch_cleared *cleared);
+void kpatch_cleared_add(struct kpatch_cleared *cleared, struct task_struct *task);
+bool kpatch_is_cleared(struct kpatch_cleared *cleared, const struct task_struct *task);
 
 #endif /* _KPATCH_ACTIVENESS_H */

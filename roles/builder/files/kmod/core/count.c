@@ -84,7 +84,7 @@ static int step(struct kpatch_transition *transition)
 	if (moment_found())
 		return 0;
 	transition->why = "there is no moment without a call of its functions";
-	verdict = kpatch_check_living(&transition->check);
+	verdict = kpatch_check_living(&transition->check, NULL);
 	if (verdict != KPATCH_LEFT)
 		kpatch_note(transition, verdict);
 	return -EBUSY;

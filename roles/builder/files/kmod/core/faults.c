@@ -50,3 +50,13 @@ notrace bool kpatch_misses_call(void)
 			return true;
 	return false;
 }
+
+/* As if there had been no memory for it at any time. */
+static bool forget_cleared;
+module_param(forget_cleared, bool, 0644);
+MODULE_PARM_DESC(forget_cleared, "whether all stacks are looked at again while the machine is stopped");
+
+bool kpatch_forgets_cleared(void)
+{
+	return forget_cleared;
+}

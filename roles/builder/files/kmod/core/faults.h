@@ -9,6 +9,7 @@
 
 int kpatch_fault_at(const char *function, int line);
 bool kpatch_misses_call(void);
+bool kpatch_forgets_cleared(void);
 
 /* 0, or -ENOMEM where the test wants it. */
 #define kpatch_fault() kpatch_fault_at(__func__, __LINE__)
@@ -21,6 +22,11 @@ static inline int kpatch_fault(void)
 }
 
 static inline bool kpatch_misses_call(void)
+{
+	return false;
+}
+
+static inline bool kpatch_forgets_cleared(void)
 {
 	return false;
 }

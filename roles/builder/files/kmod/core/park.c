@@ -10,8 +10,7 @@
  */
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
-#include <linux/stop_machine.h>
-#include <linux/timekeeping.h>
+#include <linux/ktime.h>
 #include <linux/wait.h>
 
 #include "core.h"
@@ -97,7 +96,7 @@ static int while_stopped(void *data)
 
 	transition->check.depth = 0;
 	if (!kpatch_members_missed() && !kpatch_each_member(is_missing, NULL))
-		verdict = kpatch_check_stopped(&transition->check);
+		verdict = kpatch_check_stopped(&transition->check, transition->cleared);
 	if (verdict == KPATCH_LEFT)
 		kpatch_rule_by(KPATCH_BY_FLAG, KPATCH_NEW);
 	transition->lpatch->window_ns = ktime_get_mono_fast_ns() - start;
@@ -114,7 +113,7 @@ static int step(struct kpatch_transition *transition)
 	kpatch_each_member(ask, transition);
 	if (transition->remaining)
 		return -EBUSY;
-	verdict = stop_machine(while_stopped, transition, NULL);
+	verdict = kpatch_stop(transition, while_stopped);
 	if (verdict != KPATCH_LEFT) {
 		kpatch_note(transition, verdict);
 		return -EBUSY;

@@ -9,8 +9,7 @@
  *
  * Locking: the caller holds kpatch_mutex.
  */
-#include <linux/stop_machine.h>
-#include <linux/timekeeping.h>
+#include <linux/ktime.h>
 
 #include "core.h"
 #include "transition.h"
@@ -34,7 +33,7 @@ static int while_stopped(void *data)
 	struct kpatch_transition *transition = data;
 	enum kpatch_verdict verdict;
 
-	verdict = kpatch_check_stopped(&transition->check);
+	verdict = kpatch_check_stopped(&transition->check, transition->cleared);
 	if (verdict == KPATCH_LEFT)
 		flip(KPATCH_NEW);
 	transition->lpatch->window_ns = ktime_get_mono_fast_ns() - start;
@@ -43,12 +42,8 @@ static int while_stopped(void *data)
 
 static int step_by_stopping(struct kpatch_transition *transition)
 {
-	enum kpatch_verdict verdict;
+	enum kpatch_verdict verdict = kpatch_stop(transition, while_stopped);
 
-	/* Don't stop the machine for a check that would fail. */
-	verdict = kpatch_check_living(&transition->check);
-	if (verdict == KPATCH_LEFT)
-		verdict = stop_machine(while_stopped, transition, NULL);
 	if (verdict == KPATCH_LEFT)
 		return 0;
 	kpatch_note(transition, verdict);

@@ -12,6 +12,7 @@
  * @enable:	what was asked for
  * @model:	how it is done
  * @check:	the last question to a stack
+ * @cleared:	tasks that need no second look when the machine is stopped
  * @blocker:	who is in the way
  * @verdict:	what is wrong with that task
  * @why:	what is in the way if no task is
@@ -25,6 +26,7 @@ struct kpatch_transition {
 	bool enable;
 	const struct kpatch_model *model;
 	struct kpatch_check check;
+	struct kpatch_cleared *cleared;
 	struct kpatch_check blocker;
 	enum kpatch_verdict verdict;
 	const char *why;
@@ -60,6 +62,10 @@ extern const struct kpatch_model kpatch_at_once, kpatch_by_stopping, kpatch_by_t
 /* transition.c */
 void kpatch_publish(void);
 void kpatch_note(struct kpatch_transition *transition, enum kpatch_verdict verdict);
+
+/* stop.c */
+enum kpatch_verdict kpatch_stop(struct kpatch_transition *transition,
+				int (*while_stopped)(void *transition));
 
 /* leave.c */
 void kpatch_leave_towards(enum kpatch_universe universe);
