@@ -22,6 +22,7 @@ from typing import Any
 
 MODULES = Path("/run/kpt")
 PATCH = Path("/sys/kernel/kpatch/patches/kpt_benchpatch")
+FORGET = Path("/sys/module/kpatch/parameters/forget_cleared")
 LIVE = Path("/sys/kernel/livepatch/kpt_benchlive")
 _PATIENCE = 120
 _SLEEPERS, _HOGS = 10, 2
@@ -117,13 +118,31 @@ def enable(value: int) -> int:
                 raise
 
 
+@contextlib.contextmanager
+def core_for_tests() -> Iterator[None]:
+    """In the core's place its build that can be told to look at all stacks in the window, as without a check before."""
+    rmmod("kpatch")
+    insmod("kpatch_faults")
+    yield
+    rmmod("kpatch")
+    insmod("kpatch")
+
+
+def window(value: int, forget: bool) -> int:
+    """Enable or disable; nanoseconds for which the machine stood."""
+    put(FORGET, "Y" if forget else "N")
+    enable(value)
+    return int((PATCH / "window_ns").read_text())
+
+
 def windows(repeats: int) -> list[dict[str, int]]:
-    """How long the machine stands for nothing, and for a switch, by turns."""
+    """How long the machine stands for nothing, for a switch, and for one that looks at all stacks, by turns."""
     found = []
     for number in range(2 * repeats):
-        empty = bench()["stop"]
-        enable(number % 2)
-        found.append({"empty": empty, "window": int((PATCH / "window_ns").read_text())})
+        # Each is measured with both ways of the switch.
+        order = (False, True) if number % 2 else (True, False)
+        switches = {"whole" if forget else "window": window(value, forget) for value, forget in enumerate(order)}
+        found.append({"empty": bench()["stop"], **switches})
     return found
 
 
@@ -212,11 +231,15 @@ def main() -> None:
     """Measure everything."""
     asked = json.loads(sys.argv[1])
     repeats = asked["repeats"]
+    with core_for_tests():
+        of_window = {
+            "by_tasks": list(by_tasks(asked["tasks"], repeats)),
+            "by_functions": list(by_functions(asked["functions"], repeats)),
+        }
     result = {
         "release": os.uname().release,
         "cpus": os.cpu_count(),
-        "by_tasks": list(by_tasks(asked["tasks"], repeats)),
-        "by_functions": list(by_functions(asked["functions"], repeats)),
+        **of_window,
         "calls": list(calls(repeats)),
         "transitions": list(transitions(asked["models"], max(repeats // 2, 1))),
     }

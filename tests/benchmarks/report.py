@@ -43,9 +43,20 @@ def ratio(samples: Sequence[dict[str, int]], above: str, below: str) -> float:
     return statistics.median(sample[above] / sample[below] for sample in samples)
 
 
+_WINDOWS = ("window", "all stacks in it", "empty stop_machine()", "window : empty", "all stacks : empty")
+
+
 def _window_cells(samples: Sequence[dict[str, int]]) -> list[str]:
-    windows, empty = spread(s["window"] for s in samples), spread(s["empty"] for s in samples)
-    return [windows, empty, f"{ratio(samples, 'window', 'empty'):.2f}"]
+    spreads = [spread(s[what] for s in samples) for what in ("window", "whole", "empty")]
+    return [*spreads, *(f"{ratio(samples, what, 'empty'):.2f}" for what in ("window", "whole"))]
+
+
+def _each_more(entries: Sequence[Found], key: str, unit: str) -> str:
+    """How both windows grow; nothing can be told of one point."""
+    if len(entries) < 2:
+        return ""
+    window, whole = (per_unit(minima(entries, key, what)) / 1e3 for what in ("window", "whole"))
+    return f"\nEach {unit} more costs {window:.2f} µs; {whole:.2f} µs if all stacks are looked at in the window.\n"
 
 
 def per_unit(points: Sequence[tuple[float, float]]) -> float:
@@ -53,26 +64,24 @@ def per_unit(points: Sequence[tuple[float, float]]) -> float:
     return statistics.linear_regression([x for x, _y in points], [y for _x, y in points]).slope
 
 
-def minima(found: Sequence[Found], key: str) -> list[tuple[float, float]]:
-    """The least window for each count."""
-    return [(float(entry[key]), float(min(s["window"] for s in entry["samples"]))) for entry in found]
+def minima(found: Sequence[Found], key: str, what: str) -> list[tuple[float, float]]:
+    """The least of *what* for each count."""
+    return [(float(entry[key]), float(min(s[what] for s in entry["samples"]))) for entry in found]
 
 
 def windows_by_tasks(found: Found) -> str:
     """How the window grows with the tasks."""
     rows = [[str(e["tasks"]), "busy" if e["busy"] else "idle", *_window_cells(e["samples"])] for e in found["by_tasks"]]
-    idle = minima([e for e in found["by_tasks"] if not e["busy"]], "tasks")
-    text = table(("tasks", "load", "window", "empty stop_machine()", "ratio"), rows)
-    return text + (f"\nEach task more costs {per_unit(idle) / 1e3:.2f} µs (idle).\n" if len(idle) > 1 else "")
+    idle = [e for e in found["by_tasks"] if not e["busy"]]
+    return table(("tasks", "load", *_WINDOWS), rows) + _each_more(idle, "tasks", "task of an idle machine")
 
 
 def windows_by_functions(found: Found) -> str:
     """How the window grows with the functions."""
     entries = found["by_functions"]
     rows = [[str(e["functions"]), f"{e['load_ns'] / 1e6:.0f} ms", *_window_cells(e["samples"])] for e in entries]
-    points = minima(entries, "functions")
-    text = table(("functions", "load until enabled", "window", "empty stop_machine()", "ratio"), rows)
-    return text + (f"\nEach function more costs {per_unit(points) / 1e3:.2f} µs.\n" if len(points) > 1 else "")
+    text = table(("functions", "load until enabled", *_WINDOWS), rows)
+    return text + _each_more(entries, "functions", "function")
 
 
 def calls(found: Found) -> str:
@@ -95,6 +104,13 @@ def transitions(found: Found) -> str:
     return table(("model", "load", "loaded until on", "off"), rows)
 
 
+_LINES = {
+    "window": ("switch", "o-"),
+    "whole": ("switch that looks at all stacks", "s:"),
+    "empty": ("empty stop_machine()", "x--"),
+}
+
+
 def plot_windows(found: Found, entries: str, key: str, path: Path) -> None:
     """The window over tasks or functions, and what a stop for nothing takes."""
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -104,10 +120,9 @@ def plot_windows(found: Found, entries: str, key: str, path: Path) -> None:
             continue
         name = "busy" if busy else "idle"
         counts = [entry[key] for entry in chosen]
-        for what, style in (("window", "o-"), ("empty", "x--")):
+        for what, (label, style) in _LINES.items():
             medians = [statistics.median(s[what] for s in entry["samples"]) / 1e6 for entry in chosen]
-            label = f"{'switch' if what == 'window' else 'empty stop_machine()'}, {name}"
-            axes.plot(counts, medians, style, label=label)
+            axes.plot(counts, medians, style, label=f"{label}, {name}")
     axes.set(xlabel=key, ylabel="median, ms (emulated)", title=f"Stop window, {found['release']}")
     save(figure, axes, path)
 
