@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sysfs import put
+
 MODULES = Path("/run/kpt")
 PATCH = Path("/sys/kernel/kpatch/patches/kpt_benchpatch")
 FORGET = Path("/sys/module/kpatch/parameters/forget_cleared")
@@ -28,15 +30,6 @@ _PATIENCE = 120
 _SLEEPERS, _HOGS = 10, 2
 # What transitions switch.
 _COUNT = 10
-
-
-def put(path: Path, value: str) -> None:
-    """One write(2): a file object whose flush fails writes once more when it is closed."""
-    file = os.open(path, os.O_WRONLY)
-    try:
-        os.write(file, value.encode())
-    finally:
-        os.close(file)
 
 
 def say(what: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +50,7 @@ def results() -> Iterator[list[dict[str, Any]]]:
 
 
 def test_core(host: Host, results: list[dict[str, Any]]) -> None:
-    wanted = shlex.quote(json.dumps(asked()))
-    script = f"python3 - {wanted} <<'PYTHON'\n{_DRIVER.read_text(encoding='utf-8')}\nPYTHON\n"
-    done = host.script(script, timeout=_SECONDS)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(host.drive(_DRIVER, json.dumps(asked()), timeout=_SECONDS))
     results.append(found)
     for part in (windows_by_tasks, windows_by_functions, calls, transitions):
         print(f"\n{part(found)}")

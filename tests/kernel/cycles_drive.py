@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from sysfs import put
+
 SAMPLES = 40
 _DELETE_MODULE, _FINIT_MODULE = 176, 313
 _RETRIES = 200
@@ -46,15 +48,6 @@ def load(path: Path) -> None:
 def unload(name: str) -> None:
     """As rmmod does."""
     call(_DELETE_MODULE, name.encode(), os.O_NONBLOCK)
-
-
-def put(path: Path, value: str) -> None:
-    """One write(2): a file object whose flush fails writes once more when it is closed."""
-    file = os.open(path, os.O_WRONLY)
-    try:
-        os.write(file, value.encode())
-    finally:
-        os.close(file)
 
 
 def enable(value: int) -> None:

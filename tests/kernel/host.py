@@ -75,7 +75,7 @@ class Host:
         return done.stdout
 
     def send(self, files: Iterable[Path]) -> None:
-        """Bring the modules."""
+        """Bring modules, and what else runs there."""
         self._unpack(files, _DIRECTORY)
 
     def install(self, modules: Path, release: str) -> None:
@@ -90,6 +90,11 @@ class Host:
             archive += ["-C", str(file.parent), file.name]
         with subprocess.Popen(archive, stdout=subprocess.PIPE) as producer:
             subprocess.run([*self._ssh, f"tar -x -C {directory}"], stdin=producer.stdout, timeout=_TIMEOUT, check=True)
+
+    def drive(self, driver: Path, *arguments: str, timeout: float) -> str:
+        """What a Python script prints that runs in the machine; *timeout* in seconds."""
+        self.send([driver, Path(__file__).with_name("sysfs.py")])
+        return self.run(f"python3 {_DIRECTORY}/{driver.name} {shlex.join(arguments)}", timeout)
 
     def clean(self) -> None:
         """Take away whatever a test has loaded."""

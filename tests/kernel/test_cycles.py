@@ -45,8 +45,7 @@ def leaks(samples: Sequence[dict[str, int]]) -> dict[str, float]:
 def test_nothing_is_left_of_a_patch_that_went(host: Host) -> None:
     host.unload("kpatch")
     host.run("insmod /run/kpt/kpt_judge.ko && insmod /run/kpt/kpt_witness.ko")
-    script = f"python3 - /run/kpt {CYCLES} <<'PYTHON'\n{_DRIVER.read_text(encoding='utf-8')}\nPYTHON\n"
-    seen = json.loads(host.run(script, timeout=120 + _SECONDS_PER_CYCLE * CYCLES))
+    seen = json.loads(host.drive(_DRIVER, "/run/kpt", str(CYCLES), timeout=120 + _SECONDS_PER_CYCLE * CYCLES))
     print(f"{CYCLES} cycles in {seen['seconds']:.0f} s")
     assert host.run("grep -E '^(kpatch|kpt_swap) ' /proc/modules; :") == ""
     growing = leaks(seen["samples"])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,7 @@ def hammer(host: Host, chosen: Model) -> dict[str, Any]:
     # Half of it passes before tasks that sleep in the kernel are woken: the rest of a transition is the same.
     host.run(f"echo {_DEADLINE_MS[chosen.leave]} > {CORE}/deadline_ms")
     host.load("kpt_swap", *chosen.parameters())
-    script = f"python3 - {shlex.quote(json.dumps(asked))} <<'PYTHON'\n{_DRIVER.read_text(encoding='utf-8')}\nPYTHON\n"
-    return dict(json.loads(host.run(script, timeout=120 + 3 * seconds)))
+    return dict(json.loads(host.drive(_DRIVER, json.dumps(asked), timeout=120 + 3 * seconds)))
 
 
 @pytest.mark.parametrize("chosen", MODELS, ids=str)

@@ -19,19 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sysfs import put
+
 # WITNESS_SPIN, WITNESS_SLEEP and WITNESS_LINGER of kmod/tests/witness.h, and seconds to rest in user mode.
 VISITORS = [(0, 0.001), (0, 0.0), (1, 0.002), (2, 0.03), (4, 0.0), (2 | 4, 0.01), (1 | 4, 0.005)]
 PATCHES = Path("/sys/kernel/kpatch/patches")
 JUDGE = Path("/proc/kpt_judge")
-
-
-def put(path: Path, value: str) -> None:
-    """One write(2): a file object whose flush fails writes once more when it is closed."""
-    file = os.open(path, os.O_WRONLY)
-    try:
-        os.write(file, value.encode())
-    finally:
-        os.close(file)
 
 
 def visit(pauses: int, rest: float) -> None:

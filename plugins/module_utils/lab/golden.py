@@ -31,7 +31,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.lab.qmp import Qmp
 _RECIPE = 1
 # A panic is noticed at once; a debug kernel on a busy machine is just slow.
 _BOOT_SECONDS = 3600
-_SSH_SECONDS = 120
 _SAVE_SECONDS = 300
 _MEMORY, _RECORD = "memory.state", "state.json"
 
@@ -149,7 +148,7 @@ def _boot_and_save(work: Path, golden: Golden, boot: Boot, access: Access) -> No
     try:
         machine.launch(argv, work)
         guest.wait_ready(work / machine.SERIAL, 0, _BOOT_SECONDS)
-        access.run(guest.warm_script(), _SSH_SECONDS)
+        access.run(guest.warm_script(), guest.SSH_SECONDS)
         save(work / machine.MONITOR, work / _MEMORY)
     finally:
         process.terminate(work / machine.PID)

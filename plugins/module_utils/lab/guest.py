@@ -20,6 +20,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import HOST
 
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _POLL = 0.25
+# A VM that has come up answers; one with a debug kernel, on a busy machine, takes its minutes for a login.
+SSH_SECONDS = 600
 
 # What Ansible's modules import at their start; loaded once, it is in every clone's page cache.
 _WARM = (

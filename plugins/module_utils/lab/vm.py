@@ -36,7 +36,6 @@ _RECIPE = 1
 _RECORD = "vm.json"
 _SPACE = 512 * 1024**2
 _WAKE_SECONDS = 60
-_SSH_SECONDS = 120
 _PORT_TRIES = 5
 
 
@@ -175,4 +174,4 @@ def _become(directory: Path, spec: Spec, source: golden.Golden, port: int) -> No
     image = open_image(source.image)
     machine_id = uuid.uuid5(uuid.NAMESPACE_URL, str(directory)).hex
     script = guest.identity_script(spec.name, machine_id, spec.modules)
-    guest.Access(port, image.key, image.known_hosts).run(script, _SSH_SECONDS)
+    guest.Access(port, image.key, image.known_hosts).run(script, guest.SSH_SECONDS)
