@@ -28,12 +28,13 @@ class ActionModule(ControllerAction):
         for name, found in verdict.hosts.items():
             ledger.append(path / plans.LEDGER, "host", host=name, batch=batch, state=found.state, reason=found.reason)
         ledger.append(path / plans.LEDGER, "verdict", batch=batch, verdict=verdict.verdict, reasons=verdict.reasons)
-        back = undo.hosts(plan, ledger.read(path / plans.LEDGER), batch)
+        now = ledger.read(path / plans.LEDGER)
+        back = undo.hosts(plan, now, batch)
         if back:
             scope = plan["policy"]["on_failure"]
             ledger.append(path / plans.LEDGER, "undo", batch=batch, scope=scope, hosts=back)
         self.show(_lines(f"batch {batch} of {len(plan['batches'])}", verdict, back))
-        return {"verdict": verdict.verdict, "reasons": verdict.reasons, "batch": batch, "undo": back}
+        return {"verdict": verdict.verdict, "reasons": verdict.reasons, "batch": batch, "undo": undo.orders(now, back)}
 
 
 def _lines(where: str, verdict: soak.Judgement, back: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import lease, ledger, outcome, runs, soak
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import lease, ledger, outcome, runs, soak, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
@@ -19,9 +19,10 @@ class ActionModule(ControllerAction):
 
     SPEC = {
         "rollout": {"type": "path", "required": True},
-        "step": {"type": "str", "choices": ["begin", "failed", "end", "look", "undone"], "required": True},
+        "step": {"type": "str", "choices": ["begin", "failed", "end", "look", "undo", "undone"], "required": True},
         "look": {"type": "dict"},
         "order": {"type": "str"},
+        "before": {"type": "dict"},
         "results": {"type": "list", "elements": "raw", "default": []},
     }
 
@@ -35,7 +36,8 @@ class ActionModule(ControllerAction):
             "failed": lambda: self._failed(results),
             "end": lambda: self._end(look, outcome.with_order(results, look, arguments["order"])),
             "look": lambda: self._look(look),
-            "undone": lambda: self._undone(look, results),
+            "undo": lambda: self._undo(look, arguments["before"] or {}),
+            "undone": lambda: self._undone(look, results, arguments["before"] or {}),
         }
         result = steps[arguments["step"]]()
         if not self._plan["check"]:
@@ -48,7 +50,7 @@ class ActionModule(ControllerAction):
             nothing = {"act": False, "order": "", "core": False, "planned": {}, "obsolete": []}
             return {**self._outcome(verdict, look), **nothing}
         order = f"{self._plan['id']} {self._host} {time.time_ns()}"
-        self._append("begin", order=order)
+        self._append("begin", order=order, runs=runs.seen(look))
         planned = plans.digests(self._plan, look["host"])
         obsolete = self._plan["hosts"][self._host].get("obsolete") or []
         return {"act": True, "order": order, "core": self._core(look["host"]), "planned": planned, "obsolete": obsolete}
@@ -78,10 +80,17 @@ class ActionModule(ControllerAction):
             self.show([f"{self._host}: {'; '.join([verdict.reason or verdict.state, *told])}"])
         return {"state": verdict.state, "reason": verdict.reason}
 
-    def _undone(self, look: Any, results: list[Any]) -> Result:
-        verdict = outcome.undone(self._plan, look, results)
+    def _undo(self, look: Any, before: dict[str, Any]) -> Result:
+        """Whether there is anything to take back: a host that refused it all, or put it back itself, has nothing."""
+        there = not states.lost(look)
+        cut_off = there and bool(look["host"].get("unfinished"))
+        return {"act": cut_off or bool(outcome.changed(self._plan, self._host, look, before))}
+
+    def _undone(self, look: Any, results: list[Any], before: dict[str, Any]) -> Result:
+        verdict = outcome.undone(self._plan, self._host, results, look, before)
         self._append("undone", state=verdict.state, reason=verdict.reason, runs=runs.seen(look))
-        done = "taken back" if verdict.state == "absent" else f"could not be taken back: {verdict.state}"
+        well = {"absent": "taken back", "restored": "taken back to what ran before"}
+        done = well.get(verdict.state, f"could not be taken back: {verdict.state}")
         self.show([f"{self._host}: {done}" + (f": {verdict.reason}" if verdict.reason else "")])
         return {"state": verdict.state, "reason": verdict.reason}
 

@@ -63,8 +63,9 @@ batch:
   type: int
   returned: success
 undo:
-  description: The hosts on which the rollout is to be taken back.
-  type: list
-  elements: str
+  description:
+    - The hosts on which the rollout is to be taken back, each with the C(order) that changed it and what it ran before
+      (C(runs)).
+  type: dict
   returned: success
 """

@@ -88,6 +88,7 @@ reason:
     - V(modules-disabled), kernel.modules_disabled is 1.
     - V(needs-build), the store has no artifact for this kernel.
     - V(no-space), the file system is full, by bytes, inodes or quota.
+    - V(not-kept), what ran before is not kept on the host any more.
     - V(not-permitted), not root.
     - V(older), a newer build of the module was here before.
     - V(read-only), the file system is mounted read-only.
@@ -117,6 +118,7 @@ reason:
     - modules-disabled
     - needs-build
     - no-space
+    - not-kept
     - not-permitted
     - older
     - read-only

@@ -30,8 +30,10 @@ options:
     description:
       - V(enabled) loads and enables them, from O(store).
       - V(absent) disables and unloads them and removes their staged files.
+      - V(restored) takes the change O(undoes) back. The host has what it had before it, the core module included,
+        out of what the host itself has kept since. It is kept until the host is changed again.
     type: str
-    choices: [enabled, absent]
+    choices: [enabled, absent, restored]
     default: enabled
   core:
     description:
@@ -47,6 +49,11 @@ options:
       - Where it is given, an artifact that is not named, or has another one, is refused (V(tampered)), though it may be
         the artifact of its manifest.
     type: dict
+  undoes:
+    description:
+      - The name of the change, given as O(order) with it, that O(state=restored) takes back.
+      - If the host has been changed again since, or runs another kernel, nothing is done (V(not-kept)).
+    type: str
   obsolete:
     description:
       - The names of patches that are not wanted any more, with O(state=enabled). They are taken off after those of
@@ -88,6 +95,13 @@ EXAMPLES = r"""
     names: [demo-meminfo, demo-vlan-2]
     obsolete: [demo-vlan]
     store: ~/.local/share/kpatch.fleet/store
+  become: true
+
+- name: Take that back, which was done with the order 'change 7'
+  kpatch.fleet.patchset:
+    names: [demo-meminfo, demo-vlan-2]
+    state: restored
+    undoes: change 7
   become: true
 
 - name: Take all of it off again

@@ -28,9 +28,10 @@ options:
       - V(failed) is recorded if the change went wrong, before the host is looked at again.
       - V(end) judges the host, and is what the next gate reads.
       - V(look) is one look during a soak, which M(kpatch.fleet.judge) reads.
+      - V(undo) tells whether there is anything to be taken back, and records nothing.
       - V(undone) is recorded after the rollout was taken back on the host.
     type: str
-    choices: [begin, failed, end, look, undone]
+    choices: [begin, failed, end, look, undo, undone]
     required: true
   look:
     description:
@@ -41,6 +42,11 @@ options:
     description:
       - The name of the order that changed the host. If its result did not come back, the look brings it.
     type: str
+  before:
+    description:
+      - What the host ran before the change that is taken back; with V(undo) and V(undone), out of
+        RV(kpatch.fleet.judge#module:undo).
+    type: dict
   results:
     description:
       - What the tasks have returned that changed the host.
@@ -70,7 +76,7 @@ RETURN = r"""
 act:
   description: Whether the host is to be changed.
   type: bool
-  returned: with step V(begin)
+  returned: with the steps V(begin) and V(undo)
 order:
   description: A name for the order that changes the host.
   type: str

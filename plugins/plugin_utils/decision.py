@@ -130,8 +130,8 @@ def _taken_back(outcome: dict[str, Any], undone: dict[str, Any] | None) -> dict[
     if undone is None:
         return outcome
     was = f"it was {outcome['state']}" + (f": {outcome['reason']}" if outcome["reason"] else "")
-    if undone["state"] == "absent":
-        text = f"taken back; {was}"
+    if undone["state"] in ("absent", "restored"):
+        text = f"taken back{'' if undone['state'] == 'absent' else ' to what ran before'}; {was}"
     elif undone["state"] == outcome["state"]:
         # Lost before and lost still: its reason once is enough.
         text = f"{outcome['reason']}; it could not be taken back"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import runs, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import Verdict
 
 Plan = dict[str, Any]
@@ -53,15 +53,30 @@ def worse(plan: Plan, name: str, look: Any) -> Verdict | None:
     return None if now.state == plan["want"] else _failure(plan, f"it did not stay so: {now.reason}")
 
 
-def undone(plan: Plan, look: Any, results: list[Any]) -> Verdict:
-    """What a host has come to on which the rollout was taken back."""
+def undone(plan: Plan, name: str, results: list[Any], look: Any, then: dict[str, Any]) -> Verdict:
+    """What a host has come to on which the rollout was taken back; *then* is what it ran before."""
     if verdict := states.lost(look):
         return verdict
-    host = look["host"]
-    now = states.present(host, plan["patches"], plans.removes_core(plan["core"], plan["patches"], host))
-    if now.state == "absent":
-        return Verdict("absent")
-    return Verdict("stuck", failed(results) or interrupted(results) or now.reason)
+    other = changed(plan, name, look, then)
+    if failure := failed(results) or interrupted(results):
+        return Verdict("stuck", f"{failure}{_still(other)}")
+    if other:
+        return Verdict("stuck", f"it is not as before: {'; '.join(other)}")
+    return Verdict("restored" if states.had(then, _parts(plan, name)) else "absent")
+
+
+def changed(plan: Plan, name: str, look: Any, then: dict[str, Any]) -> list[str]:
+    """What a host runs otherwise than it did *then*, of all that the plan is about; empty of a host that is lost."""
+    now = runs.seen(look)
+    return [] if now is None else states.changed(now, then, _parts(plan, name))
+
+
+def _parts(plan: Plan, name: str) -> list[str]:
+    return [*plan["patches"], *(plan["hosts"][name].get("obsolete") or [])]
+
+
+def _still(other: list[str]) -> str:
+    return f"; {'; '.join(other)}" if other else ""
 
 
 def foreseen(plan: Plan, name: str, results: list[Any]) -> Verdict:

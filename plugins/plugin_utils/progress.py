@@ -104,7 +104,7 @@ class Progress:
 
     def _by_state(self) -> list[tuple[str, list[str]]]:
         """The hosts by state: lost ones first, then the other faults, those that are well last."""
-        order = [*FAULTS, _CHANGING, "held", "needs-build", "staged", "absent", _WAITING]
+        order = [*FAULTS, _CHANGING, "held", "needs-build", "staged", "restored", "absent", _WAITING]
         found: dict[str, list[str]] = {}
         for host, state in self.states.items():
             found.setdefault(state, []).append(host)

@@ -19,6 +19,7 @@ STATES = {
     "absent": "nothing of it is on",
     "staged": "some of it is there but not all of it is on, or a patch is on that has left the set",
     "applied": "all of it is on, and it is these very bytes",
+    "restored": "it was taken back: what ran before is on again",
     "transitioning": "a switch is under way",
     "apply-failed": "it could not be put on",
     "stuck": "it could not be taken off",
@@ -49,6 +50,7 @@ EXPECTED_TAINT = frozenset("OEK")
 # How a patch that has left the set is there.
 _THERE = {"applied": "is on", "staged": "is staged", "transitioning": "is switching"}
 
+Runs = dict[str, Any]
 Artifacts = dict[str, dict[str, Any]]
 
 
@@ -139,6 +141,31 @@ def complaints(kernel: dict[str, Any], planned: dict[str, Any]) -> list[str]:
         if now is not None and then is not None and now > then:
             told.append(f"its kernel has {word} {now - then} time{'s' if now - then > 1 else ''}")
     return told
+
+
+def changed(now: Runs, then: Runs, names: list[str]) -> list[str]:
+    """Which of the patches *names* and the core module a host runs otherwise than it did *then*, in words.
+
+    Both are what runs.seen() returned. What is the same has the same bytes and is as much in use.
+    """
+    modules = [CORE_NAME, *map(module_name, names)]
+    return [
+        f"{module} is {_runs_as(now, module) or 'off'}, and was {_runs_as(then, module) or 'off'}"
+        for module in modules
+        if _runs_as(now, module) != _runs_as(then, module)
+    ]
+
+
+def had(then: Runs, names: list[str]) -> bool:
+    """Whether one of the patches *names*, or the core module, was there."""
+    return any(_runs_as(then, module) for module in [CORE_NAME, *map(module_name, names)])
+
+
+def _runs_as(runs: Runs, module: str) -> str:
+    """How *module* runs, down to its bytes; empty if it is not loaded."""
+    loaded = [runs.get("core"), *(runs.get("patches") or [])]
+    found = [one for one in loaded if one and one["module"] == module]
+    return ", ".join(f"build {one.get('build_id')}{'' if one.get('enabled', True) else ' (off)'}" for one in found)
 
 
 def _combine(found: dict[str, Verdict]) -> Verdict:

@@ -15,6 +15,12 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 HARM = ("lost", "needs-check", "kernel-changed")
 
 
+def orders(ledger: Ledger, names: list[str]) -> dict[str, dict[str, Any]]:
+    """For each of the hosts *names* the 'order' that changed it, and what it ran before ('runs')."""
+    begun = {entry["host"]: entry for entry in ledger.entries if entry["event"] == "begin"}
+    return {name: {"order": begun[name].get("order") or "", "runs": begun[name].get("runs")} for name in names}
+
+
 def hosts(plan: dict[str, Any], ledger: Ledger, batch: int) -> list[str]:
     """The hosts of *batch*, or of all batches, that were changed, if the policy says so and *batch* came to harm."""
     scope = plan["policy"]["on_failure"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import OTHER, Fleet, store
+from conftest import OTHER, RELEASE, Fleet, store
 
 EVERYONE = ["h1", "h2", "h3", "h4", "h5"]
 SOAK = {"soak": 2, "looks": 2}
@@ -296,3 +296,70 @@ def test_deadline_of_the_policy_holds_for_the_change_and_for_the_way_back(fleet:
     fleet.update("h1", faults={"patch": "taint"})
     fleet.run("rollout")
     assert fleet.read("h1")["deadlines"] == [7.0, 7.0]
+
+
+def identities(fleet: Fleet, name: str) -> dict[str, str]:
+    """The modules of ours that are on, with their builds."""
+    host = fleet.read(name)["host"]
+    return {one["module"]: one["srcversion"] for one in [host["core"], *host["patches"]] if one}
+
+
+def next_set(fleet: Fleet) -> None:
+    """After a rollout of the set: another build of the core module and of one, two has left the set, three is new."""
+    assert fleet.run("rollout").status == 0
+    fleet.forget()
+    for name in ("kpatch", "one"):
+        store(fleet.home / "store", RELEASE, name, srcversion="NEW", input_sha256="e" * 64)
+    store(fleet.home / "store", RELEASE, "three")
+    fleet.patches = ("one", "three")
+
+
+@pytest.mark.fault("oops-after-upgrade")
+def test_oops_after_an_upgrade_brings_the_former_set_back(fleet: Fleet) -> None:
+    """A kernel oopses after its patch set was replaced by another one.
+
+    The batch has exactly what it ran before, the core module and a patch that had left the set included.
+    """
+    next_set(fleet)
+    before = {name: identities(fleet, name) for name in EVERYONE}
+    fleet.policy = SOAK
+    for name in EVERYONE:
+        fleet.update(name, host=counted(fleet, name, 7))
+    fleet.update("h3", faults={"patch": "oops-later"})
+    run = fleet.run("rollout")
+    assert run.failed == ["h3"]
+    assert identities(fleet, "h1") == {"kpatch": "NEW", "kpatch_one": "NEW", "kpatch_three": "ABC"}
+    assert {name: identities(fleet, name) for name in EVERYONE[1:]} == {name: before[name] for name in EVERYONE[1:]}
+    assert fleet.states() == {"h1": "applied", "h2": "restored", "h3": "restored", "h4": "held", "h5": "held"}
+    assert "h2: taken back to what ran before" in run.output
+    assert fleet.run("status").failed == EVERYONE[1:]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("again", "not-kept: it has been changed again"), ("fail", "busy: task 42")]
+)
+def test_former_set_that_can_not_be_put_back_is_told(fleet: Fleet, fault: str, told: str) -> None:
+    next_set(fleet)
+    fleet.policy = SOAK
+    later = {"former": {"order": "another"}} if fault == "again" else {"faults": {"patch": "fail"}}
+    kernel = {**fleet.read("h1")["host"]["kernel"], "taint": {"value": 128, "flags": "D"}}
+    fleet.update("h1", later=[{}, {**later, "kernel": kernel}])
+    run = fleet.run("rollout")
+    assert (run.failed, fleet.states()["h1"]) == (["h1"], "stuck")
+    reason = next(host["reason"] for host in fleet.report()["hosts"] if host["host"] == "h1")
+    assert told in reason
+    assert "kpatch_three is build cc, and was off" in reason
+    assert identities(fleet, "h1") == {"kpatch": "NEW", "kpatch_one": "NEW", "kpatch_three": "ABC"}
+
+
+def test_host_that_refused_the_new_set_whole_has_nothing_to_be_taken_back(fleet: Fleet) -> None:
+    """It put back itself what ran before; the other one of its batch came to harm."""
+    next_set(fleet)
+    fleet.policy = {"soak": 0}
+    fleet.update("h2", faults={"core": "fail"})
+    fleet.update("h3", faults={"patch": "taint"})
+    assert fleet.run("rollout").failed == ["h2", "h3"]
+    assert (fleet.states()["h2"], fleet.states()["h3"]) == ("restored", "restored")
+    trips = (fleet.hosts / "trips.log").read_text().splitlines()
+    changes = [line.split()[0] for line in trips if line.endswith("patchset")]
+    assert (changes.count("h2"), changes.count("h3")) == (2, 3)

@@ -15,7 +15,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import Ho
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import KernelLoader, Loader
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.lock import host_lock
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
-from ansible_collections.kpatch.fleet.plugins.module_utils.host.staging import Staging
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
@@ -40,6 +39,8 @@ def run(kind: str, params: dict[str, Any], check_mode: bool, root: Path = Path("
             host_parts.asked_for(kind, params), params["artifacts"], params.get("downgrade", False)
         )
         loader = KernelLoader()
+        if params["state"] == "restored":
+            return _restore(params, loader, check_mode, root)
         if check_mode:
             return _run(kind, params, parts, loader, check_mode, root)
         with host_lock(root):
@@ -58,11 +59,16 @@ def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, c
     before = read_host(root)
     obsolete = params.get("obsolete") or []
     parts = upgrade.with_way(parts, before, obsolete)
-    whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"])
-    if not check_mode:
-        whole.begin()
-    results: list[Result] = []
+    whole = upgrade.Upgrade(root, loader, parts, before, params["timeout"], params.get("order"))
     warnings = _strangers(before, obsolete)
+    try:
+        if not check_mode:
+            whole.begin()
+    except HostError as error:
+        now = decide.summary(before, parts[0].module, parts[0].manifest)
+        refused = host_results.whole(kind, parts, [host_results.failure(error, now, now)], before, before, before)
+        return {**refused, "warnings": warnings}
+    results: list[Result] = []
     host = before
     for part in parts:
         transition = Transition(root, loader, host, part, params["timeout"])
@@ -74,9 +80,25 @@ def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, c
     if not check_mode:
         host = _end(whole, results, host)
     if not check_mode and any(result["changed"] for result in results):
-        Staging(root, host["kernel"]["release"]).forget_boots()
+        whole.changed()
     done = host_results.whole(kind, parts, results, before, host, before if check_mode else host)
     return {**done, "warnings": warnings}
+
+
+def _restore(params: dict[str, Any], loader: Loader, check_mode: bool, root: Path) -> Result:
+    """Take a change back: the host has what it had before, as its kernel shows."""
+    with host_lock(root):
+        before = read_host(root)
+        kept = upgrade.kept_of(root, before["kernel"]["release"], params["undoes"])
+        after = upgrade.then(before, kept)
+        failure = None
+        if not check_mode:
+            try:
+                upgrade.take_back(root, loader, params["undoes"], params["timeout"])
+            except HostError as error:
+                failure = error
+            after = read_host(root)
+    return host_results.restored(kept["modules"], before, after, before if check_mode else after, failure)
 
 
 def _strangers(host: dict[str, Any], obsolete: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ REASONS = (
     "modules-disabled",  # kernel.modules_disabled is 1
     "needs-build",  # the store has no artifact for this kernel
     "no-space",  # the file system is full, by bytes, inodes or quota
+    "not-kept",  # what ran before is not kept on the host any more
     "not-permitted",  # not root
     "older",  # a newer build of the module was here before
     "read-only",  # the file system is mounted read-only

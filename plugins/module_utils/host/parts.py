@@ -18,7 +18,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import Ho
 STATES = {
     "core": ("loaded", "absent"),
     "patch": ("enabled", "disabled", "absent"),
-    "patchset": ("enabled", "absent"),
+    "patchset": ("enabled", "absent", "restored"),
 }
 # These states need an artifact; the others only need a name.
 ARTIFACT_STATES = ("loaded", "enabled")
@@ -27,7 +27,8 @@ ARTIFACT_STATES = ("loaded", "enabled")
 @dataclass(frozen=True)
 class Part:
     """One module of ours: *wanted* is one of 'loaded' (the core module), 'enabled', 'disabled' (patches), 'absent',
-    and on the way to another core module 'unloaded', which leaves the staged file where it is.
+    and on the way to another core module 'unloaded', which leaves the staged file where it is. 'restored' is of a whole
+    set only: what each of its parts was before a change.
 
     *manifest* is its artifact's where one is wanted, *src* the .ko, on the machine where the part is looked at.
     *downgrade* says that it may be older than what was there before.
@@ -69,6 +70,7 @@ def argument_spec(kind: str) -> dict[str, Any]:
         spec["names"] = {"type": "list", "elements": "str", "required": True}
         spec["core"] = {"type": "bool", "default": True}
         spec["planned"] = {"type": "dict"}
+        spec["undoes"] = {"type": "str"}
         spec["obsolete"] = {"type": "list", "elements": "str", "default": []}
     return spec
 
@@ -84,6 +86,8 @@ def asked_for(kind: str, params: dict[str, Any]) -> list[Part]:
     if not names or len(set(names)) < len(names):
         raise HostError("bad-arguments", f"'names' is {names}; name at least one patch, and each only once")
     _check_obsolete(params)
+    if bool(params.get("undoes")) != (params["state"] == "restored"):
+        raise HostError("bad-arguments", "the state restored needs 'undoes', the name of a change, and no other does")
     return _with_core(patches, params["state"]) if params["core"] else _ordered(patches, params["state"])
 
 

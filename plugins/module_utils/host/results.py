@@ -54,6 +54,16 @@ def whole(kind: str, parts: list[Part], results: list[Result], before: Host, aft
     return result
 
 
+def restored(modules: list[str], before: Host, after: Host, now: Host, error: HostError | None) -> Result:
+    """The result of taking a change of *modules* back; *error* is why it could not be."""
+    then, since = ({module: decide.summary(host, module, None) for module in modules} for host in (before, after))
+    told = ", ".join(f"{module} is {one['state']}" for module, one in since.items())
+    result: Result = {"changed": then != since, "host": now, "results": [], **_states(then, since)}
+    if error:
+        return {**result, "failed": True, "reason": error.reason, "msg": f"{error}. On the host now: {told}."}
+    return {**result, "msg": f"it is as before the change: {told}"}
+
+
 def _others(parts: list[Part], failed: Result, tried: set[str], now: Host) -> str:
     """What to add to the message of the part that *failed*: the state of all the others, and which were not tried."""
     told = [

@@ -26,12 +26,10 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import
 
 _BASE = "var/lib/kpatch.fleet"
 # What is to be on with this kernel; read at boot.
-_ENABLED = "enabled.json"
-# What a set was that is being replaced; gone once it is.
-_UPGRADE = ".upgrade.json"
-# Room for the manifest and for what the file system itself needs.
+ENABLED = "enabled.json"
+# Room for the manifest, for what is kept of the set before, and for what the file system itself needs.
 _SPARE_BYTES = 64 * 1024
-_SPARE_INODES = 4
+_SPARE_INODES = 8
 
 
 class Staging:
@@ -83,9 +81,9 @@ class Staging:
     def enabled(self) -> list[str]:
         """The modules that are to be on with this kernel, in the order in which they are loaded."""
         try:
-            kept = json.loads(read_text(self.directory / _ENABLED) or "[]")
+            kept = json.loads(read_text(self.directory / ENABLED) or "[]")
         except ValueError as error:
-            message = f"{self.directory / _ENABLED}: is not a list of modules: {error}; roll out again"
+            message = f"{self.directory / ENABLED}: is not a list of modules: {error}; roll out again"
             raise HostError("bad-manifest", message) from error
         return [module for module in kept if isinstance(module, str)] if isinstance(kept, list) else []
 
@@ -96,12 +94,12 @@ class Staging:
         if after == before:
             return
         if not after:
-            self._remove([self.directory / _ENABLED])
+            self._remove([self.directory / ENABLED])
             return
         self.prepare()
-        new = self.directory / f".{_ENABLED}.new"
+        new = self.directory / f".{ENABLED}.new"
         _write_new(new, (json.dumps(after) + "\n").encode())
-        new.replace(self.directory / _ENABLED)
+        new.replace(self.directory / ENABLED)
 
     def forget_boots(self) -> None:
         """What is on now was chosen anew: boots that ended badly before say nothing about it."""
@@ -187,7 +185,7 @@ class Staging:
             for suffix in (".ko", ".sig", ".json"):
                 if suffix != ".sig" or self._new(module, suffix).exists():
                     self._new(module, suffix).replace(self._path(module, suffix))
-            _fsync_directory(self.directory)
+            fsync_directory(self.directory)
         except OSError as error:
             raise from_oserror("give the staged artifact its name", error) from error
 
@@ -200,63 +198,9 @@ class Staging:
         self._remove([self._path(module, suffix) for suffix in (".json", ".sig", ".ko")])
         self.discard(module)
 
-    def keep(self, modules: list[str], before: dict[str, Any]) -> None:
-        """Keep the published files of *modules*, and what is to be on, under a third name each.
-
-        *before* is what has to be known to put them back; once it is on disk, `kept` finds it.
-        """
-        try:
-            for path, kept in self._kept(modules):
-                kept.unlink(missing_ok=True)
-                if path.exists():
-                    os.link(path, kept)
-        except OSError as error:
-            raise from_oserror("keep the staged artifacts", error) from error
-        self.prepare()
-        new = self.directory / f"{_UPGRADE}.new"
-        _write_new(new, json.dumps(before).encode())
-        new.replace(self.directory / _UPGRADE)
-        _fsync_directory(self.directory)
-
-    def kept(self) -> dict[str, Any] | None:
-        """What `keep` was given and nobody has told to forget since; None if there is nothing of the kind.
-
-        Only root can tell.
-        """
-        path = self.directory / _UPGRADE
-        try:
-            kept = json.loads(read_text(path) or "null")
-        except ValueError as error:
-            raise HostError("bad-manifest", f"{path}: can't be read: {error}; remove it and roll out again") from error
-        return kept if isinstance(kept, dict) else None
-
-    def restore_kept(self, modules: list[str]) -> None:
-        """Make the published files of *modules* those that were kept; those that there were not are removed.
-
-        They stay kept: this may be cut off, and done again.
-        """
-        try:
-            for path, kept in self._kept(modules):
-                if not kept.exists():
-                    path.unlink(missing_ok=True)
-                    continue
-                link = kept.with_suffix(".back")
-                link.unlink(missing_ok=True)
-                os.link(kept, link)
-                link.replace(path)
-                link.unlink(missing_ok=True)  # rename(2) does nothing if both names are of one file
-        except OSError as error:
-            raise from_oserror("put the staged artifacts back", error) from error
-
-    def forget_kept(self, modules: list[str]) -> None:
-        """Remove what was kept, and first that it was; and what was never published."""
-        self._remove([self.directory / _UPGRADE, *(kept for _path, kept in self._kept(modules))])
-        for module in modules:
-            self.discard(module)
-
-    def _kept(self, modules: list[str]) -> list[tuple[Path, Path]]:
-        paths = [self._path(module, suffix) for module in modules for suffix in (".json", ".sig", ".ko")]
-        return [(path, path.with_name(f".{path.name}.old")) for path in (*paths, self.directory / _ENABLED)]
+    def tidy(self) -> None:
+        """Remove the directory if it is empty."""
+        self._remove([])
 
     @contextmanager
     def new_artifact(self, manifest: dict[str, Any]) -> Iterator[int]:
@@ -333,7 +277,8 @@ def _write_new(path: Path, content: bytes) -> None:
         raise from_oserror("write it", error, str(path)) from error
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
+    """Have the names in the directory *path* on disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import order
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.kept import UPGRADE, Kept
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.kernel import read_kernel
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.patches import (
     read_core,
@@ -31,5 +32,5 @@ def read_host(root: Path) -> dict[str, Any]:
         "order": order.read(root),
         "staged": staged,
         "manifests": staging.manifests(),
-        "unfinished": None if staged is None else staging.kept() is not None,
+        "unfinished": None if staged is None else Kept(staging, UPGRADE).read() is not None,
     }

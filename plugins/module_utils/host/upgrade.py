@@ -8,7 +8,7 @@ takes its place is on. A core module can't be replaced under its patches: they g
 on the new one.
 
 What the set was is on disk while it is being replaced. Whoever finds that there makes it whole: whoever replaced it was
-killed.
+killed. After that it stays until the next change, so that this one can be taken back, exactly, hours later.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.kept import FORMER, UPGRADE, Kept
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
@@ -54,32 +55,53 @@ class Upgrade:
     """What the set *parts* was on a host when it was read as *before*, and how it is made so again.
 
     With it go the patches that are obsolete: *set* has them, too, all in the order in which they were enabled before.
+    *order* names the change, for whoever takes it back.
     """
 
-    def __init__(self, root: Path, loader: Loader, parts: list[Part], before: Host, timeout: float) -> None:
+    def __init__(
+        self, root: Path, loader: Loader, parts: list[Part], before: Host, timeout: float, order: str | None = None
+    ) -> None:
         self.root = root
         self.loader = loader
         self.before = before
         self.timeout = timeout
+        self.order = order
         found = {part.module: part for part in parts if part.wanted != "unloaded"}
         self.set = sorted(found.values(), key=lambda part: _place(part, before))
-        self.replaces = _drops(self.set) or any(_is_replaced(part, before) for part in self.set)
+        self.modules = [part.module for part in self.set]
+        # A set that goes as a whole is not kept, to be put back.
+        self.comes = any(part.needs_artifact for part in self.set)
+        self.replaces = self.comes and any(part.wanted == "absent" or _is_replaced(part, before) for part in self.set)
+        self.acts = _acts(parts, before)
         self.staging = Staging(root, before["kernel"]["release"])
+        self.upgrade, self.former = Kept(self.staging, UPGRADE), Kept(self.staging, FORMER)
 
     def begin(self) -> None:
-        """Keep the staged files of what is to be replaced, and what it was."""
-        if self.replaces:
-            self.staging.keep([part.module for part in self.set], _kept_of(self.before, self.set))
+        """Keep what is there, if it is going to be changed.
+
+        Only a set that is replaced is made whole again if the change is cut off. Otherwise a part of it is better than
+        none, and whoever comes back goes on from there.
+        """
+        if self.comes and self.acts:
+            kept = self.upgrade if self.replaces else self.former
+            kept.save(self.modules, _told(self.before, self.set, self.order))
 
     def end(self) -> None:
-        """The new set is on: it is remembered, and what was kept of the one before goes."""
+        """The new set is on: it is remembered, and the one before is kept for whoever takes this back."""
         self.staging.remember([part.manifest for part in self.set if part.manifest and part.needs_artifact])
-        if self.replaces:
-            self.staging.forget_kept([part.module for part in self.set])
+        if self.replaces and self.acts:
+            self.upgrade.become(FORMER)
+            self._discard()
+
+    def changed(self) -> None:
+        """What is on was chosen anew: boots before say nothing of it, and a set that went as a whole is not kept."""
+        self.staging.forget_boots()
+        if not self.comes:
+            self.former.forget()
 
     def put_back(self) -> str:
         """Make the set what it was before; what to add to the message of the failure. Empty if nothing was replaced."""
-        if not self.replaces:
+        if not (self.replaces and self.acts):
             return ""
         try:
             self.undo()
@@ -95,10 +117,23 @@ class Upgrade:
         """
         if self._other_core():
             self._take_off(self.set)
-        self.staging.restore_kept([part.module for part in self.set])
+        self.restore()
         self._put_on()
         self._take_off([part for part in self.set if decide.find(self.before, part.module) is None])
-        self.staging.forget_kept([part.module for part in self.set])
+        self.forget()
+
+    def restore(self) -> None:
+        """Make the files what they were."""
+        self.upgrade.restore(self.modules)
+
+    def forget(self) -> None:
+        """All is as it was: nothing has to be known of it any more."""
+        self.upgrade.forget()
+        self._discard()
+
+    def _discard(self) -> None:
+        for module in self.modules:
+            self.staging.discard(module)
 
     def _take_off(self, parts: list[Part]) -> None:
         for part in parts[::-1]:
@@ -130,28 +165,82 @@ def mend(root: Path, loader: Loader, timeout: float) -> list[str]:
     After a reboot nothing is on that could be taken off: then only the files are made what they were.
     """
     host = read_host(root)
-    staging = Staging(root, host["kernel"]["release"])
-    kept = staging.kept()
+    kept = Kept(Staging(root, host["kernel"]["release"]), UPGRADE).read()
     if kept is None:
         return []
-    # The names were kept in their order: what is staged now has no say in it.
-    before = {**host, "core": kept["core"], "patches": kept["patches"], "manifests": []}
-    parts = [Part(name, "loaded" if name == CORE_NAME else "enabled") for name in kept["names"]]
-    whole = Upgrade(root, loader, parts, before, timeout)
-    modules = [part.module for part in whole.set]
+    whole = _former(root, loader, host, kept, timeout)
     if kept["boot_id"] != host["kernel"]["boot_id"]:
-        staging.restore_kept(modules)
-        staging.forget_kept(modules)
-        return modules
+        whole.restore()
+        whole.forget()
+        return whole.modules
     try:
         whole.undo()
     except HostError as error:
         raise HostError(
             error.reason,
-            f"an upgrade of {', '.join(modules)} was cut off on this host, and what ran before could not be put back: "
-            f"{error}",
+            f"an upgrade of {', '.join(whole.modules)} was cut off on this host, and what ran before could not be put "
+            f"back: {error}",
         ) from error
-    return modules
+    return whole.modules
+
+
+def kept_of(root: Path, release: str, order: str) -> dict[str, Any]:
+    """What is kept of the host before the change *order*; HostError if nothing is. The host's lock is held.
+
+    If the change itself was cut off, or its undoing, that is what is there to be made whole.
+    """
+    staging = Staging(root, release)
+    for name in (UPGRADE, FORMER):
+        kept = Kept(staging, name).read()
+        if kept and kept["order"] == order:
+            return kept
+    raise HostError(
+        "not-kept",
+        f"what ran before the change '{order}' is not kept for the kernel {release} on this host: it has been changed "
+        "again since, or runs another kernel; roll out what is to be on",
+    )
+
+
+def take_back(root: Path, loader: Loader, order: str, timeout: float) -> None:
+    """Make the set of the change *order* what it was before that, whatever has become of it; HostError if it can't be.
+
+    If this is cut off, the next one to change the host ends it: it is an upgrade that was cut off.
+    """
+    host = read_host(root)
+    kept = kept_of(root, host["kernel"]["release"], order)
+    whole = _former(root, loader, host, kept, timeout)
+    cut_off = whole.upgrade.read()
+    if cut_off and cut_off["order"] != order:
+        mend(root, loader, timeout)
+        cut_off = None
+    if cut_off is None:
+        whole.former.become(UPGRADE)
+    whole.undo()
+    whole.staging.forget_boots()
+    if other := [module for module in whole.modules if not _same(read_host(root), whole.before, module)]:
+        raise HostError("wrong-identity", f"{', '.join(other)}: the kernel shows another state than before the change")
+
+
+def then(host: Host, kept: dict[str, Any]) -> Host:
+    """*host* with the set that is *kept* as it was."""
+    others = [patch for patch in host["patches"] if patch["module"] not in kept["modules"]]
+    core = kept["core"] if CORE_NAME in kept["modules"] else host["core"]
+    return {**host, "core": core, "patches": [*others, *kept["patches"]]}
+
+
+def _same(host: Host, other: Host, module: str) -> bool:
+    """Whether *module* is the same to both: of the same bytes and as much in use, or not there."""
+    here, there = decide.find(host, module), decide.find(other, module)
+    if here is None or there is None:
+        return here is there
+    return same_identity(here, there) and here.get("enabled") == there.get("enabled")
+
+
+def _former(root: Path, loader: Loader, host: Host, kept: dict[str, Any], timeout: float) -> Upgrade:
+    # The names were kept in their order: what is staged now has no say in it.
+    before = {**then(host, kept), "manifests": []}
+    parts = [Part(name, "loaded" if name == CORE_NAME else "enabled") for name in kept["names"]]
+    return Upgrade(root, loader, parts, before, timeout)
 
 
 def staged_part(staging: Staging, module: str) -> Part:
@@ -168,10 +257,11 @@ def staged_part(staging: Staging, module: str) -> Part:
     )
 
 
-def _kept_of(host: Host, parts: list[Part]) -> dict[str, Any]:
+def _told(host: Host, parts: list[Part], order: str | None) -> dict[str, Any]:
     """What has to be known of *host* to make the set *parts* again what it was."""
     modules = [part.module for part in parts]
     return {
+        "order": order,
         "boot_id": host["kernel"]["boot_id"],
         "names": [part.name for part in parts],
         "core": host["core"],
@@ -179,15 +269,18 @@ def _kept_of(host: Host, parts: list[Part]) -> dict[str, Any]:
     }
 
 
+def _acts(parts: list[Part], host: Host) -> bool:
+    """Whether anything is to be done, as far as it is known before; nothing is if the first thing must not be."""
+    try:
+        return any(decide.changes(decide.steps(host, part)) for part in parts)
+    except HostError:
+        return False
+
+
 def _place(part: Part, before: Host) -> int:
     """Where *part* came when the set of *before* was put on; what is new comes last, and the core module first."""
     order = [CORE_NAME, *decide.ours(before)]
     return order.index(part.name) if part.name in order else len(order)
-
-
-def _drops(parts: list[Part]) -> bool:
-    """Whether patches go with the coming of others; where all go, nothing is kept to be put back."""
-    return any(part.needs_artifact for part in parts) and any(part.wanted == "absent" for part in parts)
 
 
 def _is_replaced(part: Part, host: Host) -> bool:

@@ -519,3 +519,128 @@ def test_obsolete_can_not_be_wanted(patches: Set) -> None:
     assert patches.run(obsolete=["a"])["reason"] == "bad-arguments"
     assert patches.run("absent", obsolete=["c"])["reason"] == "bad-arguments"
     assert patches.run(obsolete=["../c"])["reason"] == "bad-arguments"
+
+
+def without_former(patches: Set) -> dict[str, str]:
+    """All that the host has but what is kept of the set before: that is gone once it is there again."""
+    return {path: content for path, content in patches.host.tree().items() if "/former/" not in path}
+
+
+def take_back(patches: Set, order: str = "x", **params: Any) -> dict[str, Any]:
+    return patches.run("restored", undoes=order, **params)
+
+
+@pytest.mark.parametrize("core", ["core", "core2"])
+def test_a_change_is_taken_back_to_what_ran_before(pair: Set, core: str) -> None:
+    """One patch of another build, one that is new, one that is obsolete; with or without another core module."""
+    tree, before = without_former(pair), builds(pair)
+    pair.builds = {"kpatch": core, "b": "4", "c": "5"}
+    assert not pair.run(names=["b", "c"], obsolete=["a"], order="x").get("failed")
+    after = builds(pair)
+    foreseen = take_back(pair, check_mode=True)
+    assert builds(pair) == after
+    done = take_back(pair)
+    assert (done["changed"], builds(pair)) == (True, before)
+    assert pair.host.tree() == tree
+    assert done["msg"].startswith("it is as before the change: ")
+    assert {module: one["state"] for module, one in foreseen["after"].items()} == {
+        module: one["state"] for module, one in done["after"].items()
+    }
+    assert take_back(pair)["reason"] == "not-kept"
+
+
+def test_the_fixes_are_on_while_a_change_is_taken_back(pair: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not drop(pair, order="x").get("failed")
+    take_back(pair)
+    assert pair.host.calls[0] == "load kpatch_a SRC1"
+    assert pair.host.calls[-1] == f"unload {loaded_as('c', '5')}"
+
+
+def test_a_first_change_is_taken_back_to_nothing(patches: Set) -> None:
+    empty = patches.host.tree()
+    patches.run(order="x")
+    assert take_back(patches)["changed"]
+    assert patches.host.tree() == empty
+
+
+def test_a_change_that_went_half_way_is_taken_back(patches: Set) -> None:
+    empty = patches.host.tree()
+    patches.host.refuse["load", "SRC1"] = [errno.EINVAL]
+    assert patches.run(order="x")["failed"]
+    assert patches.on() == ["kpatch", "kpatch_b"]
+    assert not take_back(patches).get("failed")
+    assert patches.host.tree() == empty
+
+
+def test_a_patch_that_was_off_before_is_off_again(pair: Set) -> None:
+    entry.run("patch", {"name": "a", "state": "disabled", "artifacts": [], "timeout": 0.0}, False, pair.host.root)
+    newer(pair, order="x")
+    assert enabled(pair, "a") == ["SRC3"]
+    take_back(pair)
+    assert (enabled(pair, "a"), builds(pair)["kpatch_a"]) == ([], "SRC1")
+
+
+def test_a_later_change_is_not_taken_back(pair: Set) -> None:
+    newer(pair, order="x")
+    for later in ("enabled", "absent"):
+        pair.builds["a"] = "7"
+        assert pair.run(later, names=["a"], core=False, order="y")["changed"]
+        after = builds(pair)
+        done = take_back(pair)
+        assert (done["failed"], done["reason"], builds(pair)) == (True, "not-kept", after)
+        newer(pair, order="x")
+
+
+def test_a_run_that_changes_nothing_leaves_the_former_set(pair: Set) -> None:
+    before = builds(pair)
+    newer(pair, order="x")
+    assert not newer(pair, order="y")["changed"]
+    take_back(pair)
+    assert builds(pair) == before
+
+
+def test_what_can_not_be_taken_back_tells_what_is_on_and_is_ended_later(pair: Set) -> None:
+    before = builds(pair)
+    newer(pair, order="x")
+    pair.host.refuse["load", "SRC2"] = [errno.EINVAL]
+    done = take_back(pair)
+    assert (done["failed"], done["reason"]) == (True, "load-failed")
+    assert "On the host now: kpatch is loaded, kpatch_b is enabled, kpatch_a is enabled." in done["msg"]
+    assert done["host"]["unfinished"]
+    pair.host.refuse.clear()
+    assert not take_back(pair).get("failed")
+    assert builds(pair) == before
+
+
+def test_a_host_that_has_rebooted_meanwhile_gets_its_former_set(pair: Set) -> None:
+    before = builds(pair)
+    newer(pair, order="x")
+    boot.put_on(reboot(pair.host).root, pair.host, 0)
+    assert builds(pair)["kpatch_a"] == "SRC3"
+    take_back(pair)
+    assert builds(pair) == before
+    newer(pair, order="y")
+    reboot(pair.host)
+    take_back(pair, "y")
+    assert builds(pair) == before
+
+
+@pytest.mark.parametrize("call", range(4))
+def test_taking_back_that_was_killed_is_ended_by_the_next(
+    pair: Set, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    before = builds(pair)
+    newer(pair, order="x")
+    killed_at(pair, monkeypatch, call, take_back)
+    assert read_host(pair.host.root)["unfinished"]
+    pair.builds = {"kpatch": "core", "a": "1", "b": "2"}
+    assert not pair.run().get("failed")
+    assert builds(pair) == before
+
+
+def test_another_upgrade_that_was_cut_off_is_undone_first(pair: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = builds(pair)
+    newer(pair, order="x")
+    killed_at(pair, monkeypatch, 2, lambda pair: drop(pair, order="y"))
+    assert not take_back(pair).get("failed")
+    assert builds(pair) == before

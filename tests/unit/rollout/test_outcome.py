@@ -113,6 +113,41 @@ def test_patch_that_left_the_set_and_is_on_is_no_success(made: dict[str, Any]) -
     )
 
 
+BARE = {"core": None, "patches": []}
+
+
+def built(build_id: str, **patch: Any) -> dict[str, Any]:
+    """What a host ran before that had a patch of another build, and one that has left the set."""
+    core = {"module": "kpatch", "srcversion": "ABC", "build_id": build_id}
+    old = {**core, "module": "kpatch_old", "enabled": True, **patch}
+    return {"core": core, "patches": [{**old, "module": "kpatch_fix"}, old]}
+
+
+@pytest.mark.parametrize(
+    ("results", "seen", "then", "state"),
+    [
+        ([{}], look(), BARE, "absent"),
+        ([{}], look("kpatch", "kpatch_fix", "kpatch_old"), built("cc"), "restored"),
+        ([{}], look("kpatch", "kpatch_fix", "kpatch_old"), built("dd"), "stuck"),
+        ([{}], look("kpatch", "kpatch_fix", "kpatch_old"), built("cc", enabled=False), "stuck"),
+        ([{}], look("kpatch", "kpatch_fix"), built("cc"), "stuck"),
+        ([{}], look("kpatch", "kpatch_fix", "kpatch_old", "kpatch_other"), built("cc"), "restored"),
+        ([{}], look("kpatch"), BARE, "stuck"),
+        ([FAILED], look(), BARE, "stuck"),
+        ([GONE], LOST, BARE, "lost"),
+    ],
+)
+def test_undone(made: dict[str, Any], results: list[Any], seen: Any, then: dict[str, Any], state: str) -> None:
+    made["hosts"]["h"]["obsolete"] = ["old"]
+    assert outcome.undone(made, "h", results, seen, then).state == state
+
+
+def test_what_could_not_be_taken_back_is_told_by_module(made: dict[str, Any]) -> None:
+    made["hosts"]["h"]["obsolete"] = ["old"]
+    told = outcome.undone(made, "h", [FAILED], look("kpatch", "kpatch_fix"), built("cc")).reason
+    assert told == "busy: task 1; kpatch_old is off, and was build cc"
+
+
 def test_check_mode_leaves_the_state_and_tells_what_would_be_done(made: dict[str, Any]) -> None:
     verdict = outcome.foreseen(made, "h", [{"changed": True, "msg": "kpatch: absent -> loaded"}])
     assert (verdict.state, verdict.reason) == ("absent", "would do: kpatch: absent -> loaded")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction, artifact, loaded
@@ -13,6 +15,11 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Simu
 class ActionModule(SimulatedAction):
     def _act(self, arguments):
         on = arguments.get("state") != "absent"
+        if arguments.get("state") == "restored":
+            return self._restore(arguments)
+        if not self._task.check_mode and on:
+            kept = {key: self.file["host"][key] for key in ("core", "patches", "manifests")}
+            self.file["former"] = {"order": arguments["order"], **json.loads(json.dumps(kept))}
         self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         parts = [(self._core, "core", "kpatch")] if arguments["core"] else []
         parts += [(self._patch, "patch", name) for name in arguments["names"]]
@@ -29,21 +36,32 @@ class ActionModule(SimulatedAction):
             raise AnsibleConnectionFailure("the connection was closed")
         return {**done, "host": self.file["host"]}
 
+    def _restore(self, arguments):
+        former = self.file.get("former") or {}
+        if former.pop("order", None) != arguments["undoes"]:
+            return {"failed": True, "reason": "not-kept", "msg": "it has been changed again since"}
+        if (stop := self.change("patch", True, "restore")) is not None:
+            return stop
+        self.file["host"].update(former)
+        del self.file["former"]
+        return {"changed": True, "msg": "it is as before", "results": [], "host": self.file["host"]}
+
     def _core(self, arguments, on, step, name):
         host = self.file["host"]
-        if (stop := self.change(step, on != bool(host["core"]), name)) is not None:
+        made = artifact(arguments, host, name) if on else None
+        if (stop := self.change(step, not as_wanted(host["core"], made), name)) is not None:
             return stop
         if not on and any(patch["backend"] == "kpatch" for patch in host["patches"]):
             return {"failed": True, "reason": "core-in-use", "msg": "patches are registered"}
-        host["core"] = loaded(artifact(arguments, host, name)) if on else None
+        host["core"] = loaded(made) if on else None
         return {"changed": True, "msg": "core: changed"}
 
     def _patch(self, arguments, on, step, name):
         host, module = self.file["host"], module_name(name)
-        there = any(patch["module"] == module for patch in host["patches"])
-        if (stop := self.change(step, on != there, f"patch {name}")) is not None:
-            return stop
         made = artifact(arguments, host, name) if on else None
+        found = next((patch for patch in host["patches"] if patch["module"] == module), None)
+        if (stop := self.change(step, not as_wanted(found, made), f"patch {name}")) is not None:
+            return stop
         if made and made["backend"] == "kpatch" and not host["core"]:
             return {"failed": True, "reason": "core-missing", "msg": "the core module is not loaded"}
         for kept in ("patches", "manifests"):
@@ -52,3 +70,8 @@ class ActionModule(SimulatedAction):
             host["patches"].append(loaded(made))
             host["manifests"].append({key: made[key] for key in ("module", "name", "srcversion", "build_id")})
         return {"changed": True, "msg": f"{name}: changed"}
+
+
+def as_wanted(found, made):
+    """Whether what is loaded is the artifact *made*; None is nothing."""
+    return bool(found) == bool(made) and (not made or found["srcversion"] == made["srcversion"])
