@@ -3,7 +3,7 @@
 
 SERIES ?= 6.1,6.12
 
-export FROM TO LIMIT
+export FROM TO LIMIT TIME USERS BOOT
 
 .PHONY: help demo demo-clean test lint sanity unit integration kernel-tests molecule report-test metrics-check corpus fuzz faults package package-check awx-check docs bench-rollout
 
@@ -74,7 +74,7 @@ report-test: ## the report in headless Chromium: sorts, filters, dark, print, ax
 metrics-check: ## metrics, alert rules and dashboard against promtool
 	@scripts/metrics-check
 
-corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 LIMIT=n)
+corpus: ## every fix of a Debian update as a patch (FROM=6.1.187-1 TO=6.1.190-1 LIMIT=n TIME=seconds USERS=n)
 	@scripts/corpus
 
 fuzz: ## damaged object files for the diff engine (TIME=60 seconds)

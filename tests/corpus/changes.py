@@ -1,15 +1,17 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a stable update changes: the kernel of the older version, prepared, and each changed C file as a patch."""
+"""What a stable update changes: the kernel of the older version, prepared, and the files that differ, as diffs."""
 
 from __future__ import annotations
 
 import difflib
 import filecmp
-import hashlib
+import os
+import posixpath
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,19 +23,39 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tre
 
 FLAVOUR = "cloud-amd64"
 _PROGRAMS = ("tools/", "scripts/", "samples/", "usr/")
+_SUFFIXES = (".c", ".h", ".inc")
 _BANNER = re.compile(rb"Linux version [^\0\n]*? (#[0-9]+ [^\0\n]*Debian [^\0\n]*\))")
 
 
-class Change(NamedTuple):
-    """One file of the update."""
+class Update(NamedTuple):
+    """What is in the newer source and not so in the older one: C files and what they include, by path."""
 
-    path: str
-    diff: str
+    older: Path
+    newer: Path
+    changed: frozenset[str]
 
-    @property
-    def name(self) -> str:
-        """What its patch is called."""
-        return "fix-" + hashlib.sha256(self.path.encode()).hexdigest()[:12]
+    @classmethod
+    def between(cls, older: Path, newer: Path) -> Update:
+        """What differs between two sources."""
+        return cls(older, newer, frozenset(path for path in _included(newer) if _differs(older / path, newer / path)))
+
+    def before(self, path: str) -> str | None:
+        """A file's text in the older source; None if it is not there."""
+        return read_text(self.older / path) if (self.older / path).is_file() else None
+
+    def after(self, path: str) -> str:
+        """A file's text in the newer source."""
+        return read_text(self.newer / path)
+
+    def diff(self, paths: Iterable[str]) -> str:
+        """What changes in some files, as one diff."""
+        return "".join(self._diff(path) for path in sorted(paths))
+
+    def _diff(self, path: str) -> str:
+        before = self.before(path)
+        name = "/dev/null" if before is None else f"a/{path}"
+        lines = difflib.unified_diff(_lines(before or ""), _lines(self.after(path)), name, f"b/{path}")
+        return "".join(lines)
 
 
 def kernel(cache: Path, version: str) -> debian.DebianKernel:
@@ -72,23 +94,33 @@ def newer_source(cache: Path, version: str) -> Path:
     return place
 
 
-def changes(tree: Tree, newer: Path) -> tuple[list[Change], int]:
+def c_files(tree: Tree, update: Update) -> tuple[list[str], int]:
     """The changed C files that the kernel is built of, and how many others there are that it is not built of."""
     built = makefiles.built(tree, print)
-    found = [path for path in _c_files(tree.source) if _differs(tree.source / path, newer / path)]
-    mine = [Change(path, _diff(tree.source, newer, path)) for path in found if path in built]
+    found = sorted(path for path in update.changed if path.endswith(".c") and (update.older / path).is_file())
+    mine = [path for path in found if path in built]
     return mine, len(found) - len(mine)
 
 
-def _c_files(source: Path) -> list[str]:
-    paths = (str(path.relative_to(source)) for path in source.rglob("*.c"))
-    return sorted(path for path in paths if not path.startswith(_PROGRAMS))
+def spread(found: list[str]) -> list[str]:
+    """The same in an order of which each beginning is spread over all: by the reversed bits of their numbers."""
+    width = max(len(found) - 1, 1).bit_length()
+    return [found[number] for number in sorted(range(len(found)), key=lambda number: f"{number:0{width}b}"[::-1])]
+
+
+def _included(source: Path) -> Iterable[str]:
+    for directory, _subdirectories, files in os.walk(source):
+        below = os.path.relpath(directory, source)
+        paths = (posixpath.normpath(f"{below}/{file}") for file in files if file.endswith(_SUFFIXES))
+        yield from (path for path in paths if not path.startswith(_PROGRAMS))
 
 
 def _differs(older: Path, newer: Path) -> bool:
-    return newer.is_file() and not filecmp.cmp(older, newer, shallow=False)
+    """A link into another architecture leads nowhere here."""
+    return newer.is_file() and not (older.is_file() and filecmp.cmp(older, newer, shallow=False))
 
 
-def _diff(older: Path, newer: Path, path: str) -> str:
-    before, after = (read_text(root / path).splitlines(keepends=True) for root in (older, newer))
-    return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
+def _lines(text: str) -> list[str]:
+    """The lines as a diff has them, which says so where the last one does not end."""
+    lines = text.splitlines(keepends=True)
+    return [line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines]

@@ -1,23 +1,30 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of one change: built, unchanged, refused, incomplete or an error, kept as it was found out."""
+"""What became of the patch of one changed C file, kept as it was found out."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import grouping
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import inputs, patch_module
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import RefusedError
-from changes import Change
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal, RefusedError
+from grouping import Grouping
 
-BUILT, UNCHANGED, REFUSED, INCOMPLETE, ERROR = "built", "unchanged", "refused", "incomplete", "error"
-_INCOMPLETE = "it does not compile"  # the file alone: the update also changes a header that it includes
+BUILT, UNCHANGED, REFUSED, INCOMPLETE, WIDE, ERROR = "built", "unchanged", "refused", "incomplete", "wide", "error"
+MOST_FILES = 12  # of one patch: what grows beyond is the update, and no fix
+_LACKS = (grouping.DOES_NOT_COMPILE, grouping.UNDEFINED)
+
+Build = Callable[[frozenset[str]], Result]  # of a patch of some files of the update
 
 
 @dataclass
@@ -26,6 +33,7 @@ class Outcome:
 
     path: str
     result: str
+    files: list[str] = field(default_factory=list)  # of the patch, beside the one that it is about
     reasons: list[str] = field(default_factory=list)
     functions: int = 0
     seconds: float = 0
@@ -33,46 +41,72 @@ class Outcome:
     booted: str = ""  # what the kernel said of it: "" not tried, "ok", or what went wrong
 
 
-def build(change: Change, request: patch_module.Request, kept: Path) -> Outcome:
-    """Build one change, unless that was done before by this very builder."""
-    digest = hashlib.sha256(f"{change.diff}{inputs.builder_version()}".encode("utf-8", "surrogateescape")).hexdigest()
-    place = kept / f"{digest[:32]}.json"
-    if place.is_file():
-        return Outcome(**json.loads(place.read_text(encoding="utf-8")))
+class Shelf:
+    """The outcomes of one update that this very builder has come to, each in a file."""
+
+    def __init__(self, directory: Path, bound: int) -> None:
+        code = f"{inputs.builder_version()}{inspect.getsource(grouping)}{bound}{MOST_FILES}"
+        self._directory, self._code = directory, code
+
+    def find(self, path: str) -> Outcome | None:
+        """What is known of one file."""
+        place = self._place(path)
+        return Outcome(**json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else None
+
+    def keep(self, outcome: Outcome) -> None:
+        """Write it down, whole or not at all."""
+        place = self._place(outcome.path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_suffix(".new")
+        new.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        new.replace(place)
+
+    def _place(self, path: str) -> Path:
+        digest = hashlib.sha256(f"{path}\0{self._code}".encode()).hexdigest()
+        return self._directory / f"{digest[:32]}.json"
+
+
+def find_out(path: str, group: Grouping, build: Build, bound: int) -> Outcome:
+    """Build the patch of one changed C file, with what it lacks; no header that more than *bound* files may include."""
     started = time.monotonic()
-    outcome = _build(change, request)
+    files = frozenset({path})
+    while True:
+        outcome, refusals = _build(path, files, build)
+        more = group.lacking(files, refusals)
+        if not more:
+            break
+        wanted = ", ".join(sorted(more))
+        if len(files | more) > MOST_FILES:
+            why = f"with {len(files) - 1} other files of the update it still lacks {wanted}"
+            outcome = Outcome(path, INCOMPLETE, reasons=[f"{path}: (whole file): {why}"])
+            break
+        users = group.users(files | more)
+        if users > bound:
+            why = f"it lacks {wanted}, and {users} C files may include what it then changes"
+            outcome = Outcome(path, WIDE, reasons=[f"{path}: (whole file): {why}"])
+            break
+        files |= more
+    outcome.files = sorted(files - {path})
     outcome.seconds = round(time.monotonic() - started, 1)
-    keep(outcome, place)
     return outcome
 
 
-def keep(outcome: Outcome, place: Path) -> None:
-    """Write it down, whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_suffix(".new")
-    new.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    new.replace(place)
-
-
-def _build(change: Change, request: patch_module.Request) -> Outcome:
+def _build(path: str, files: frozenset[str], build: Build) -> tuple[Outcome, list[Refusal]]:
     try:
-        made = patch_module.build(request, False, lambda line: None)
+        made = build(files)
     except RefusedError as error:
-        return Outcome(change.path, _refused(error), [f"{entry.function}: {entry.reason}" for entry in error.refusals])
+        reasons = [f"{entry.file}: {entry.function}: {entry.reason}" for entry in error.refusals]
+        return Outcome(path, _refused(error), reasons=reasons), error.refusals
     except Exception:  # whatever it is, it is the builder's fault and belongs into the table
-        return Outcome(change.path, ERROR, [traceback.format_exc(limit=-4)])
+        return Outcome(path, ERROR, reasons=[traceback.format_exc(limit=-4)]), []
     assert made.manifest is not None
     assert made.path is not None
-    return Outcome(
-        change.path,
-        BUILT,
-        functions=len(made.manifest["functions"]),
-        module=str(made.path / made.manifest["file"]),
-    )
+    module = str(made.path / made.manifest["file"])
+    return Outcome(path, BUILT, functions=len(made.manifest["functions"]), module=module), []
 
 
 def _refused(error: RefusedError) -> str:
     reasons = [refusal.reason for refusal in error.refusals]
     if reasons == [patch_module.NO_EFFECT]:
         return UNCHANGED
-    return INCOMPLETE if all(reason.startswith(_INCOMPLETE) for reason in reasons) else REFUSED
+    return INCOMPLETE if all(reason.startswith(_LACKS) for reason in reasons) else REFUSED

@@ -8,39 +8,39 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from outcome import BUILT, ERROR, INCOMPLETE, REFUSED, UNCHANGED, Outcome
+from outcome import BUILT, ERROR, INCOMPLETE, REFUSED, UNCHANGED, WIDE, Outcome
 
 _MEANING = {
     BUILT: "a patch module, without hand work",
     UNCHANGED: "no function's code differs in this configuration",
     REFUSED: "can't be patched; the reasons are below",
-    INCOMPLETE: "does not compile alone: the update changes a header with it",
+    INCOMPLETE: "lacks what is not in the update's C files and headers; what, is below",
+    WIDE: "needs a header that too many files may include: each costs a comparison; not tried",
     ERROR: "the builder's fault",
 }
 _WIDTH = 160
 
 
-def table(title: str, command: str, outcomes: list[Outcome], others: int) -> str:
-    """The section of docs/coverage.md for one run."""
+def table(title: str, command: str, outcomes: list[Outcome], tried: str) -> str:
+    """The section of docs/coverage.md for one run; *tried* says of how many files."""
     counts = Counter(outcome.result for outcome in outcomes)
     code = counts[BUILT] + counts[REFUSED] + counts[ERROR]
     share = f"{100 * counts[BUILT] / code:.0f} %" if code else "none"
     lines = [f"## {title}", "", f"`{command}`", ""]
-    lines += [
-        f"{len(outcomes)} changed C files that the kernel is built of were tried; it is not built of {others} others.",
-        "",
-    ]
+    lines += [tried, ""]
     lines += ["| outcome | files | |", "|---|---:|---|"]
     lines += [f"| {result} | {counts[result]} | {meaning} |" for result, meaning in _MEANING.items()]
     lines += ["", f"Of {code} files whose code changed, {counts[BUILT]} were built: {share}."]
-    lines += ["", *_booted(outcomes), "", *_refusals(outcomes)]
+    more = sum(1 for outcome in outcomes if outcome.result == BUILT and outcome.files)
+    lines += [f"In {more} of those patches the file has others with it, which it lacks alone."]
+    lines += ["", *_booted(outcomes), "", *_refusals(outcomes), *_lacking(outcomes)]
     lines += [
         "<details><summary>All files</summary>",
         "",
-        "| file | outcome | functions | in the kernel |",
-        "|---|---|---:|---|",
+        "| file | with it | outcome | functions | in the kernel |",
+        "|---|---|---|---:|---|",
     ]
-    lines += [f"| {o.path} | {o.result} | {o.functions or ''} | {o.booted} |" for o in outcomes]
+    lines += [f"| {o.path} | {', '.join(o.files)} | {o.result} | {o.functions or ''} | {o.booted} |" for o in outcomes]
     return "\n".join([*lines, "", "</details>", ""])
 
 
@@ -67,8 +67,19 @@ def _refusals(outcomes: list[Outcome]) -> list[str]:
     return [*lines, *(f"| {kind} | {count} |" for kind, count in reasons.most_common()), ""]
 
 
+def _lacking(outcomes: list[Outcome]) -> list[str]:
+    """What each file lacks."""
+    lines = [
+        f"| {outcome.path} | {_cell(reason.split(': ', 2)[-1])} |"
+        for outcome in outcomes
+        if outcome.result in (INCOMPLETE, WIDE)
+        for reason in outcome.reasons
+    ]
+    return ["| file | what it lacks |", "|---|---|", *lines, ""] if lines else []
+
+
 def _kind(reason: str) -> str:
-    text = reason.split(": ", 1)[-1]
+    text = reason.split(": ", 2)[-1]
     return _cell(re.sub(r"0x[0-9a-f]+|\b[0-9]+\b", "N", text))
 
 

@@ -228,8 +228,12 @@ def _objtool(tree: Tree, which: Unit, out: Path) -> None:
 
 def preprocessed(tree: Tree, which: Unit, place: Path) -> str:
     """What the compiler gets to see of *which*, without the lines' numbers and without empty lines."""
-    text = _compile(tree, which, [*_command(tree, which, Path("-")), "-E", "-P"], place)
-    return "\n".join(line for line in text.splitlines() if line)
+    return "\n".join(line for line in asked(tree, which, place, "-E", "-P").splitlines() if line)
+
+
+def asked(tree: Tree, which: Unit, place: Path, *options: str) -> str:
+    """What the compiler says of *which* with *options* that keep it from making an object: -E, -M, -fsyntax-only."""
+    return _compile(tree, which, [*_command(tree, which, Path("-")), *options], place)
 
 
 def _command(tree: Tree, which: Unit, out: Path) -> list[str]:
