@@ -33,7 +33,7 @@ STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 LONGEST_NAME = 1 << 12  # eight times as long as kallsyms takes
 MOST_ALIGNED = 1 << 21  # a huge page
 MOST_EMPTY = 1 << 30  # bytes of a .bss
-R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 4, 10, 11, 24
+R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC8, R_PC64 = 0, 1, 2, 4, 10, 11, 15, 24
 
 
 @dataclass(eq=False)

@@ -136,7 +136,7 @@ class _Emitter:
         if outside is None:
             whole.relocs.append(e.Reloc(offset, reloc.type, symbol, addend))
         elif outside.where is Where.CORE and not self.livepatch:
-            self._place(whole, reloc, offset, outside)
+            self._place(plan, whole, reloc, offset, outside)
         else:
             found = self._find(plan, symbol, outside)
             whole.relocs.append(e.Reloc(offset, reloc.type, found, addend))
@@ -162,12 +162,12 @@ class _Emitter:
             self.elf.symbols.append(made)
         return self._undefined[outside]
 
-    def _place(self, whole: e.Section, reloc: e.Reloc, offset: int, outside: Outside) -> None:
+    def _place(self, plan: Plan, whole: e.Section, reloc: e.Reloc, offset: int, outside: Outside) -> None:
         place = f"{PLACE}{len(self.result.relocs)}"
         self.elf.symbols.append(e.Symbol(place, offset, 0, e.STB_GLOBAL, e.STT_NOTYPE, section=whole))
-        self.result.relocs.append(
-            EmittedReloc(outside.object, place, reloc.type, outside.name, outside.sympos, reloc.addend)
-        )
+        # What another module exports has one address, and no sympos.
+        sympos = plan.context.symbols.ordinal(outside.name, outside.sympos) if outside.sympos else 0
+        self.result.relocs.append(EmittedReloc(outside.object, place, reloc.type, outside.name, sympos, reloc.addend))
 
     def _alias(self, plan: Plan) -> None:
         for function, symbol in plan.functions:

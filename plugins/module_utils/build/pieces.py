@@ -5,7 +5,8 @@
 
 With -ffunction-sections and -fdata-sections most pieces are whole sections. Sections that the source names
 (.init.text, .data..read_mostly) hold several symbols, the merged ones strings, the out-of-line parts of
-alternatives nameless chunks of code.
+alternatives nameless chunks of code. Within such a section the assembler fills in branches itself: they are given the
+relocations that they would have if each function had a section of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.decode import (
+    Branch,
+    UnknownInstructionError,
+    branches,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import branch_targets, field_bias
 
+_RELOCATED = 4  # bytes of a distance that a relocation of the kernel fills in
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
 
 
@@ -96,6 +103,7 @@ class Parts:
         self._starts: dict[int, list[int]] = {}
         self._relocs: dict[int, list[e.Reloc]] = {}
         self._targets: dict[int, Target] = {}
+        self._tied: dict[int, Piece] = {}
         chunked = []
         for section in elf.sections:
             self._relocs[id(section)] = sorted(section.relocs, key=lambda reloc: reloc.offset)
@@ -104,6 +112,8 @@ class Parts:
             if section.code and not self._named(section) and not is_table(section.name):
                 chunked.append(section)
             self._pieces[id(section)] = self._split(section)
+            if section.code and len(self._pieces[id(section)]) > 1 and self._named(section):
+                self._relocate_branches(section)
         self._split_chunks(chunked)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -124,16 +134,43 @@ class Parts:
         return relocs[_find(relocs, start) : _find(relocs, end)]
 
     def tied(self, piece: Piece) -> Piece | None:
-        """The function in the same section that a piece of code branches to without a relocation.
-
-        The assembler needs none within a section that the source names, but such code can't be moved by itself.
+        """The function in the same section that a piece of code branches to in a way that no relocation can tell: by a
+        distance of one byte, or to a place within it. Such code can't be moved by itself.
         """
-        starts = {other.symbol.value: other for other in self.of(piece.section) if other is not piece and other.symbol}
-        filled = {reloc.offset for reloc in self.relocs(piece)}
-        for at, target in branch_targets(piece.section.data, piece.start, piece.end) if starts else ():
-            if at not in filled and target in starts:
-                return starts[target]
-        return None
+        return self._tied.get(id(piece))
+
+    def _relocate_branches(self, section: e.Section) -> None:
+        """Give the branches from one function of a section to another the relocations that the assembler left out."""
+        pieces, code = self._pieces[id(section)], bytearray(section.data)
+        entries = {piece.symbol.value: piece.symbol for piece in pieces if piece.symbol}
+        filled = {reloc.offset for reloc in section.relocs}
+        for piece in pieces:
+            for branch in self._branches(piece):
+                aim = self._piece_at(section, branch.target)
+                if branch.field in filled or aim is None or aim is piece:
+                    continue
+                symbol = entries.get(branch.target)
+                if symbol is None or branch.width != _RELOCATED:
+                    self._tied.setdefault(id(piece), aim)
+                if symbol is not None:
+                    kind = e.R_PLT32 if branch.width == _RELOCATED else e.R_PC8
+                    section.relocs.append(e.Reloc(branch.field, kind, symbol, -branch.width))
+                    code[branch.field : branch.field + branch.width] = bytes(branch.width)
+        section.data = bytes(code)
+        self._relocs[id(section)] = sorted(section.relocs, key=lambda reloc: reloc.offset)
+
+    def _branches(self, piece: Piece) -> list[Branch]:
+        """The branches of a piece; of one that can't be taken apart none: it is tied to what it seems to branch to."""
+        code = piece.section.data
+        try:
+            return branches(code, piece.start, piece.end)
+        except UnknownInstructionError:
+            others = {other.start: other for other in self.of(piece.section) if other is not piece}
+            seeming = (
+                others[target] for _at, target in branch_targets(code, piece.start, piece.end) if target in others
+            )
+            self._tied.update((id(piece), other) for other in seeming)
+            return []
 
     def target(self, section: e.Section, reloc: e.Reloc) -> Target:
         """What a relocation of *section* refers to."""
@@ -171,7 +208,7 @@ class Parts:
     def _bias(self, section: e.Section, reloc: e.Reloc) -> int:
         if section.code and reloc.type in (e.R_PC32, e.R_PLT32):
             return field_bias(section.data, reloc.offset)
-        return 0
+        return -1 if reloc.type == e.R_PC8 else 0
 
     def _named(self, section: e.Section) -> list[e.Symbol]:
         return [

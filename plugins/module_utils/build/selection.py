@@ -375,6 +375,8 @@ def _alignment(section: e.Section, offset: int) -> int:
 
 def is_branch_field(section: e.Section, reloc: e.Reloc) -> bool:
     """Whether a relocation is that of a call or a jump."""
+    if reloc.type == e.R_PC8:
+        return section.code
     return section.code and reloc.type in (e.R_PC32, e.R_PLT32) and is_branch(section.data, reloc.offset)
 
 

@@ -75,6 +75,14 @@ class SymbolTable:
         """All symbols of that name, in the order of their addresses."""
         return self._by_name.get(name, [])
 
+    def ordinal(self, name: str, sympos: int) -> int:
+        """Which address of that name it is that livepatch calls *sympos*.
+
+        Livepatch counts symbols and the core module addresses: what has no size shares its address with others. Each
+        lockdep key of a kernel without lockdep, __key.0, is such.
+        """
+        return len({entry.place for entry in self.entries(name)[:sympos]})
+
     def is_weak(self, name: str) -> bool:
         """Whether a weak function is what runs: none overrides it."""
         return any(entry.weak for entry in self.entries(name))

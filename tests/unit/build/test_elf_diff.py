@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
-from object_files import Pair
+from object_files import Pair, readelf
 
 BASE = """
 static int secret = 5;
@@ -253,11 +256,49 @@ int __sched outer(int x) { return BODY; }
 """
 
 
-@pytest.mark.parametrize("body", ["inner(x) + 1", "inner(x)"], ids=["call", "jump"])
-def test_code_that_is_tied_to_its_neighbour_is_not_moved(pair: Pair, body: str) -> None:
-    before, after = NAMED.replace("BODY", body), NAMED.replace("BODY", body.replace("(x)", "(x - 7)"))
-    diff = pair.diff(before, after)
+def test_a_call_within_a_named_section_gets_a_relocation(pair: Pair) -> None:
+    """The assembler fills it in and notes nothing: moved by itself, the code would jump into the blue."""
+    before = NAMED.replace("BODY", "inner(x) + 1")
+    diff = pair.diff(before, NAMED.replace("BODY", "inner(x - 7) + 1"))
+    assert diff.refusals == []
+    assert names(diff.changed) == ["outer"]
+    _emitted, path = pair.emit(diff)
+    assert "vmlinux.inner,0" in readelf(path, "-r")
+    assert "\te8 00 00 00 00" in objdump(path)
+
+
+def test_who_calls_a_neighbour_that_grew_has_not_changed(pair: Pair) -> None:
+    """The distance is another one, and stands in its code."""
+    before = NAMED.replace("BODY", "inner(x) + 1") + "int __sched last(int x) { return outer(x) + inner(x); }"
+    diff = pair.diff(before, before.replace('"inner", x', '"inner, which has grown", x * 12345 + 6'))
+    assert diff.refusals == []
+    assert names(diff.changed) == ["inner"]
+
+
+def test_a_short_jump_to_a_neighbour_is_not_moved(pair: Pair) -> None:
+    """There is no relocation for a distance of one byte."""
+    before = NAMED.replace("BODY", "inner(x)")
+    diff = pair.diff(before, NAMED.replace("BODY", "inner(x - 7)"))
     assert [(refusal.function, "branches to inner" in refusal.reason) for refusal in diff.refusals] == [("outer", True)]
     alone = pair.diff(before, before.replace('"inner", x', '"inner", -x'))
     assert [changed.name for changed in alone.changed] == ["inner"]
     assert alone.refusals == []
+
+
+def test_code_that_can_not_be_taken_apart_is_not_moved_from_its_neighbour(pair: Pair) -> None:
+    """D6 is no instruction: what seems to be a call of inner may be one."""
+    before = NAMED.replace("BODY", '({ asm volatile(".byte 0xd6"); inner(x) + 1; })')
+    diff = pair.diff(before, before.replace("+ 1", "+ 2"))
+    assert [(refusal.function, "branches to inner" in refusal.reason) for refusal in diff.refusals] == [("outer", True)]
+
+
+def test_untraceable_code_is_replaced_with_its_callers_in_the_same_section(pair: Pair) -> None:
+    before = NAMED.replace("static __sched", "static __sched notrace").replace("BODY", "inner(x) + 1")
+    diff = pair.diff(before, before.replace('"inner", x', '"inner", -x'))
+    assert diff.refusals == []
+    assert names(diff.changed) == ["outer"]
+    assert names(diff.added_functions) == ["inner"]
+
+
+def objdump(path: Path) -> str:
+    return subprocess.run(["objdump", "-d", path], capture_output=True, text=True, check=True).stdout

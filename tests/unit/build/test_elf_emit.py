@@ -184,6 +184,21 @@ def test_sympos_of_the_second_of_a_name(pair: Pair) -> None:
     assert [(function.name, function.sympos) for function in diff.changed] == [("same", 1)]
 
 
+def test_the_core_module_counts_addresses_and_livepatch_symbols(pair: Pair) -> None:
+    """Lockdep's keys have no size without lockdep: the first of one object is where the last of the one before is."""
+    key = "static struct { } key; int NAME(int x) { return exported((const char *)&key, x); }"
+    before = key.replace("NAME", "first") + "static noinline int own(int x) { return hidden(0, x); }"
+    before += "int second(int x) { return own(x) + own(1); }"
+    original = pair.compile("original", before)
+    patched = pair.compile("patched", before.replace("&key, x", "&key, x + 1"))
+    other = pair.compile("other", key.replace("NAME", "another"))
+    diff = diff_objects(original, patched, pair.context(original, other, module="demo"))
+    emitted, _path = pair.emit(diff)
+    assert {(reloc.symbol, reloc.sympos) for reloc in emitted.relocs} == {("key", 1)}
+    emit([diff_objects(original, patched, diff.context)], pair.folder / "livepatch.o", livepatch=True)
+    assert ".klp.sym.demo.key,2" in readelf(pair.folder / "livepatch.o", "-s")
+
+
 def test_sympos_without_file_symbols(pair: Pair) -> None:
     """Shipped modules have none: the neighbours in the symbol table tell."""
     more = "".join(f"static int l{number}_NAME; int *p{number}_NAME = &l{number}_NAME;" for number in range(5))
