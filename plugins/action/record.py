@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import lease, ledger, outcome, runs, soak, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import host_plan, lease, ledger, outcome, runs, soak, states
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, Verdict
@@ -28,8 +28,8 @@ class ActionModule(ControllerAction):
 
     def act(self, arguments: dict[str, Any]) -> Result:
         self._path = directory(arguments["rollout"])
-        self._plan = plans.load(self._path)
         self._host = str(self.variables["inventory_hostname"])
+        self._plan, self._batch = host_plan.load(self._path, self._host)
         look, results = arguments["look"], arguments["results"]
         steps = {
             "begin": lambda: self._begin(look),
@@ -100,5 +100,4 @@ class ActionModule(ControllerAction):
         return {"state": verdict.state, "reason": verdict.reason, "fault": verdict.state in FAULTS}
 
     def _append(self, event: str, **values: Any) -> None:
-        batch = plans.batch_of(self._plan, self._host)
-        ledger.append(self._path / plans.LEDGER, event, host=self._host, batch=batch, **values)
+        ledger.append(self._path / plans.LEDGER, event, host=self._host, batch=self._batch, **values)

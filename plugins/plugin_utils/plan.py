@@ -15,7 +15,16 @@ from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
 from ansible_collections.kpatch.fleet.plugins.module_utils.signature import SignatureError
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import batches, guard, patchset, runs, safety, signer, states
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
+    batches,
+    guard,
+    host_plan,
+    patchset,
+    runs,
+    safety,
+    signer,
+    states,
+)
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
@@ -191,6 +200,7 @@ def check_id(identity: str) -> str:
 
 def write(directory: Path, plan: dict[str, Any]) -> None:
     """Keep the plan; from now on it does not change."""
+    host_plan.write(directory, plan)
     publish(directory / FILE, json.dumps(plan, indent=2, sort_keys=True) + "\n")
 
 

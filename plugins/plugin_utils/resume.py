@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import host_plan
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
@@ -79,6 +80,7 @@ def keep_baseline(path: Path, plan: Plan, fresh: dict[str, Any], left: Rest) -> 
         if name in plan["hosts"] and (name in left.hosts or name not in batched) and host["state"] != "lost"
     }
     publish(path / plans.BASELINE, json.dumps({**_earlier(path), **found}, indent=2, sort_keys=True) + "\n")
+    host_plan.write(path, plans.load(path))
 
 
 def copy(path: Path, plan: Plan, target: Path) -> Path:
