@@ -46,7 +46,9 @@ def results() -> Iterator[list[dict[str, Any]]]:
     found: list[dict[str, Any]] = []
     yield found
     if PAGE and found:
-        write(Path(PAGE), f"make bench-core SERIES={os.environ['SERIES']}", found)
+        names = ("SERIES", "TASKS", "FUNCTIONS", "REPEATS")
+        said = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+        write(Path(PAGE), " ".join(["make bench-core", *said]), found)
 
 
 def test_core(host: Host, results: list[dict[str, Any]]) -> None:
