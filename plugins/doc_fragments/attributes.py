@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of several modules says in the same words: attributes, and how artifacts reach a host."""
+"""What the documentation of several modules says in the same words: attributes, how artifacts are built and reach a host."""
 
 from __future__ import annotations
 
@@ -28,6 +28,65 @@ attributes:
   action:
     description: Has a corresponding action plugin, so that some parts of the options can be executed on the controller.
     support: full
+"""
+
+    BUILDER = r"""
+options:
+  store:
+    description:
+      - The store of artifacts, a directory on the builder.
+    type: path
+    required: true
+  cache:
+    description:
+      - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
+    type: path
+    default: ~/.cache/kpatch.fleet
+  signing_key:
+    description:
+      - The private key, a file on the builder, that signs the manifest of each artifact; of any kind that ssh-keygen(1)
+        signs with, best C(ed25519). With a passphrase it has to be in ssh-agent.
+      - Hosts with a file C(/etc/kpatch.fleet/allowed_signers), and stores with a file C(allowed_signers), take nothing
+        else than what one of the keys in there has signed.
+    type: path
+  kmod:
+    description:
+      - The directory on the controller with the C of the collection. By default the one that came with it.
+    type: path
+  sources:
+    description:
+      - The C, by file name, or by kind and file name. Set by the action plugin, out of O(kmod).
+    type: dict
+  progress_file:
+    description:
+      - A file on the builder that each step is written to as it begins. Set by the action plugin, which shows them.
+    type: path
+"""
+
+    KERNEL = r"""
+options:
+  kernel:
+    description:
+      - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
+    type: dict
+    required: true
+    suboptions:
+      release:
+        description: Its release, as C(uname -r) prints it.
+        type: str
+        required: true
+      version:
+        description: Its version, as C(uname -v) prints it.
+        type: str
+        required: true
+      build_id:
+        description: Its GNU build id, in hex.
+        type: str
+        required: true
+      machine:
+        description: Its machine, as C(uname -m) prints it.
+        type: str
+        default: x86_64
 """
 
     MODULE_SIGNER = r"""

@@ -145,35 +145,10 @@ options:
       - How many programs (compilers and the like) to run at once, and how many things to have under way.
       - By default as many as the builder has processors.
     type: int
-  store:
-    description:
-      - The store of artifacts, a directory on the builder.
-    type: path
-    required: true
-  cache:
-    description:
-      - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
-    type: path
-    default: ~/.cache/kpatch.fleet
-  signing_key:
-    description:
-      - The private key, a file on the builder, that signs the artifacts' manifests; see M(kpatch.fleet.patch_build).
-    type: path
-  kmod:
-    description:
-      - The directory on the controller with the C of the collection. By default the one that came with it.
-    type: path
-  sources:
-    description:
-      - The C of C(core) and C(patch), by file name. Set by the action plugin, out of O(kmod).
-    type: dict
-  progress_file:
-    description:
-      - A file on the builder that each step is written to as it begins. Set by the action plugin, which shows them.
-    type: path
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.builder
   - kpatch.fleet.attributes.module_signer
 attributes:
   check_mode:

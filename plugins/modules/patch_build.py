@@ -81,60 +81,11 @@ options:
       - Lines that differ from the hunk's are refused in any case.
     type: bool
     default: false
-  kernel:
-    description:
-      - The kernel to build for, as C(kernel) in RV(kpatch.fleet.host_info#module:host) has it.
-    type: dict
-    required: true
-    suboptions:
-      release:
-        description: Its release, as C(uname -r) prints it.
-        type: str
-        required: true
-      version:
-        description: Its version, as C(uname -v) prints it.
-        type: str
-        required: true
-      build_id:
-        description: Its GNU build id, in hex.
-        type: str
-        required: true
-      machine:
-        description: Its machine, as C(uname -m) prints it.
-        type: str
-        default: x86_64
-  store:
-    description:
-      - The store of artifacts, a directory on the builder.
-    type: path
-    required: true
-  cache:
-    description:
-      - The directory on the builder for downloads and prepared kernels, some 2 GB for each kernel.
-    type: path
-    default: ~/.cache/kpatch.fleet
-  signing_key:
-    description:
-      - The private key, a file on the builder, that signs the artifact's manifest; of any kind that ssh-keygen(1) signs
-        with, best C(ed25519). With a passphrase it has to be in ssh-agent.
-      - Hosts with a file C(/etc/kpatch.fleet/allowed_signers), and stores with a file C(allowed_signers), take nothing
-        else than what one of the keys in there has signed.
-    type: path
-  kmod:
-    description:
-      - The directory on the controller with the C of the collection. By default the one that came with it.
-    type: path
-  sources:
-    description:
-      - The C, by file name. Set by the action plugin, out of O(kmod).
-    type: dict
-  progress_file:
-    description:
-      - A file on the builder that each step is written to as it begins. Set by the action plugin, which shows them.
-    type: path
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.builder
+  - kpatch.fleet.attributes.kernel
   - kpatch.fleet.attributes.kernel_source
   - kpatch.fleet.attributes.module_signer
 attributes:
