@@ -9,7 +9,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import history, lease, ledger, patchset, policy, resume
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
+    history,
+    lease,
+    ledger,
+    patchset,
+    plan_lines,
+    policy,
+    resume,
+)
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.action import ControllerAction, Result, directory
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
@@ -72,7 +80,7 @@ class ActionModule(ControllerAction):
         if not self.check:
             history.keep(self._home, seen)
         ledger.append(path / plans.LEDGER, "plan", id=identity, batches=len(plan["batches"]))
-        self.show(plans.lines(plan))
+        self.show(plan_lines.lines(plan, self.width))
         return self._result(path, plan, plan["batches"])
 
     def _resume(self, what: str) -> Result:
@@ -80,7 +88,7 @@ class ActionModule(ControllerAction):
         plan = plans.load(path)
         resume.agree(plan, self._order.want, self._order.names)
         left = resume.rest(plan, ledger.read(path / plans.LEDGER), self._looks)
-        self.show(resume.lines(plan, left))
+        self.show(plan_lines.wrapped([*resume.lines(plan, left), *plan_lines.what(plan)], self.width))
         if self.check:
             path = resume.copy(path, plan, plans.create(self._home, plan["id"], self.check))
         self._take_lease(plan["id"])

@@ -42,9 +42,7 @@ class ActionModule(ControllerAction):
         plan = plans.load(path)
         entries = ledger.read(path / plans.LEDGER)
         document = report_document.document(plan, entries)
-        # A worker has no terminal of its own: Ansible looked at it before.
-        width = shutil.get_terminal_size((self._display.columns + 1, 40)).columns
-        self.show(["", *report.console(document, width)])
+        self.show(["", *report.console(document, self.width)])
         if plan["check"]:
             # What check mode wrote was for itself.
             shutil.rmtree(path, ignore_errors=True)

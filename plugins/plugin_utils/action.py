@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class ControllerAction(ActionBase):  # type: ignore[misc]
     def check(self) -> bool:
         """Whether the run only tells what it would do."""
         return bool(self._task.check_mode)
+
+    @property
+    def width(self) -> int:
+        """The columns of the terminal. A worker has none of its own: Ansible looked at it before."""
+        return shutil.get_terminal_size((self._display.columns + 1, 40)).columns
 
     def show(self, lines: list[str]) -> None:
         """Print lines, without what would move the terminal's cursor: hosts have a say in them."""

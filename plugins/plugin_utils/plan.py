@@ -167,30 +167,6 @@ def find(home: Path, identity: str | None) -> Path:
     return paths[-1].parent
 
 
-def lines(plan: dict[str, Any]) -> list[str]:
-    """The plan for a terminal: each batch, and each host that is left out."""
-    total = len(plan["batches"])
-    shown = [
-        f"batch {number} of {total}{' (canary)' if number == 1 else ''}: {', '.join(batch)}"
-        for number, batch in enumerate(plan["batches"], start=1)
-    ]
-    left_out = [
-        f"not in a batch: {name} is {host['state']}" + (f": {host['reason']}" if host["reason"] else "")
-        for name, host in plan["hosts"].items()
-        if host["state"] in states.UNTOUCHABLE
-    ]
-    return [*(shown or ["nothing to do"]), *_off(plan), *left_out]
-
-
-def _off(plan: dict[str, Any]) -> list[str]:
-    """Which patches have left the set and go, and where."""
-    hosts: dict[str, list[str]] = {}
-    for host in (host for batch in plan["batches"] for host in batch):
-        for name in plan["hosts"][host]["obsolete"]:
-            hosts.setdefault(name, []).append(host)
-    return [f"off: {name} (not in the set any more), on {', '.join(where)}" for name, where in hosts.items()]
-
-
 def check_id(identity: str) -> str:
     """Return *identity* if it may name a rollout, and thus its directory."""
     if _ID.fullmatch(identity):

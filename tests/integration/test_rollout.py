@@ -309,3 +309,24 @@ def test_set_that_only_lost_a_patch_is_no_applied_one(fleet: Fleet) -> None:
     run = fleet.run("rollout")
     assert (run.failed, fleet.states()["h2"]) == (["h2"], "apply-failed")
     assert patches_on(fleet) == ["kpatch_two"]
+
+
+@pytest.mark.parametrize("callback", ["ansible.builtin.default", "kpatch.fleet.progress"])
+def test_plan_shows_artifacts_and_gates_on_a_narrow_terminal(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, callback: str
+) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", callback)
+    monkeypatch.setenv("COLUMNS", "60")
+    run = fleet.run("rollout", "-e", "kpatch_plan_only=true")
+    lines = run.output.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("plan "))
+    told = lines[begin : next(number for number, line in enumerate(lines) if line.startswith("batch 3 of 3"))]
+    plan = json.loads((fleet.rollout() / "plan.json").read_text())
+    for name, artifact in plan["kernels"][RELEASE]["artifacts"].items():
+        assert any(name in line and artifact["sha256"][:16] in line for line in told), name
+    assert "gates:" in told
+    assert "  may fail: 0, and no canary" in told
+    assert [line for line in told if len(line) > 60] == []
+    again = fleet.run("rollout", "-e", "kpatch_plan=newest")
+    assert again.status == 0
+    assert "gates:" in again.output.splitlines()

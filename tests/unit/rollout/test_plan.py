@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, plan
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import ledger, plan, plan_lines
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.publish import publish
 from rollout_facts import IDENTITY, LOST, look, put
@@ -51,7 +51,7 @@ def test_patch_that_left_the_set_is_named_and_keeps_the_host_from_being_applied(
     assert (host["state"], host["obsolete"]) == ("staged", ["old"])
     assert host["reason"] == "old is on, and has left the patch set"
     assert (made["hosts"]["g"]["state"], made["hosts"]["g"]["obsolete"]) == ("applied", [])
-    assert "off: old (not in the set any more), on h" in plan.lines(made)
+    assert "off: old (not in the set any more), on h" in plan_lines.lines(made, 60)
 
 
 def test_patch_that_left_the_set_counts_as_long_as_its_file_is_staged(order: plan.Order) -> None:
