@@ -23,6 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate impor
     stem,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    VMLINUX,
     Added,
     ChangedFunction,
     Difference,
@@ -33,13 +34,17 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Refusal,
     known,
 )
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece, Target
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.resolve import Resolver
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.selection import Selection, addresses_taken
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
+    BOOT,
     DYNAMIC_DEBUG,
+    EXIT,
+    EXPORTS,
     REGISTERED,
     Entries,
+    Where,
     is_dropped,
     stays_whole,
 )
@@ -81,6 +86,7 @@ class _Differ:
         self.marks = author.read(patched, context.source)
         self.vouched: dict[Piece, str] = {}  # functions that changed and are to be left alone, and how they did
         self.users = (Users(self.original), Users(self.patched))
+        self.replacing: list[Piece] = []  # the functions whose code is another one with the patch
         self.comparison = self.separate_constants()
         self.resolver = Resolver(context, self.original)
         self.result = ObjectDiff(context)
@@ -96,6 +102,8 @@ class _Differ:
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
         ]
         self.note_differences(changed, carried, new)
+        all_code = (*changed, *carried, *new)
+        self.replacing = [piece for piece in all_code if not piece.section.name.startswith((".init", ".exit"))]
         self.check_data()
         self.check_registered()
         self.result.hooks = self.hooks(new)
@@ -250,8 +258,7 @@ class _Differ:
         before = known(self.pairs.original(piece), "a changed function has an original")
         symbol = before.symbol
         if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith((".init", ".exit")):
-            kind = "__exit" if before.section.name.startswith(".exit") else "__init"
-            self.refuse(piece.name, f"it is {kind} code, which a running kernel has left behind; leave it as it is")
+            self.leave(before, piece)
             return False
         if symbol is not None and symbol.bind == e.STB_WEAK and not self.context.symbols.is_weak(symbol.name):
             self.refuse(piece.name, "it is a weak function that another one overrides; patch that one")
@@ -276,6 +283,59 @@ class _Differ:
         forced = self.marks.forces(before.name)
         self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced))
         return True
+
+    def leave(self, before: Piece | None, piece: Piece) -> None:
+        """Leave as it is what has run and is gone, or say why that would not do."""
+        sections = {each.section.name for each in (before, piece) if each is not None}
+        if sections <= set(EXIT) and self.context.object == VMLINUX:
+            reason = "it is __exit code, which never runs where it is built into the kernel"
+            self.result.left.append(Added(self.context.object, piece.name, reason))
+        elif not sections <= set(BOOT):
+            kind = "__exit" if any(name.startswith(".exit") for name in sections) else "__init"
+            self.refuse(piece.name, f"it is {kind} code, or was, and can't be redirected; leave it as it is")
+        elif (lacking := self.set_up_by(before, piece)) is not None:
+            ignored = f"{author.IGNORED['ignore_function']}({author.source_name(piece.name)})"
+            self.refuse(
+                piece.name,
+                f"it is __init code, which a running kernel has left behind, and would now see to {lacking}, which the "
+                f"patch uses; do that in a pre_patch hook, and say {ignored}",
+            )
+        else:
+            reason = "it is __init code, which a running kernel has left behind"
+            self.result.left.append(Added(self.context.object, piece.name, reason))
+
+    def set_up_by(self, before: Piece | None, piece: Piece) -> str | None:
+        """What changed boot code refers to now that the patch brings, or of which what it replaces makes use.
+
+        An __init function that allocates a work queue in a new variable: who queues work there must not be patched in.
+        """
+        before_too = {(id(target.piece), target.offset) for target in self._targets(self.original, before)}
+        used = {id(target.piece) for each in self.replacing for target in self._targets(self.patched, each)}
+        for target in self._targets(self.patched, piece):
+            found = target.piece
+            if found is None:
+                if self._is_nowhere(target.symbol):
+                    return target.symbol.name
+                continue
+            if is_copied(found) or found.section.name.startswith((".init", ".exit")):
+                continue
+            original = self.pairs.original(found)
+            shared = found.section.flags & e.SHF_WRITE and id(found) in used
+            if original is None or (shared and (id(original), target.offset) not in before_too):
+                return author.source_name(found.name)
+        return None
+
+    def _targets(self, parts: Parts, piece: Piece | None) -> list[Target]:
+        return [] if piece is None else [parts.target(piece.section, reloc) for reloc in parts.relocs(piece)]
+
+    def _is_nowhere(self, symbol: e.Symbol) -> bool:
+        """Whether the kernel, if there is one, has no such symbol: another file of the patch defines it."""
+        if not symbol.undefined or not self.context.exports:
+            return False
+        try:
+            return self.resolver.external(symbol.name).where is Where.UNKNOWN
+        except AmbiguousError:
+            return False
 
     def check_tied(self, piece: Piece) -> None:
         """Refuse code that would lose its way in another place."""
@@ -325,9 +385,34 @@ class _Differ:
             if self.marks.ignore_section(name):
                 self.result.notes.append(self.vouch((new or old)[0], f"the section {name} changed"))
                 continue
+            if name in BOOT or (name in EXIT and self.context.object == VMLINUX):
+                self.leave_all(new)
+                continue
+            if name.startswith(EXPORTS) and self._only_more(old):
+                self.result.notes += [self.unexported(each) for each in new if self.pairs.original(each) is None]
+                continue
             reasons = [reason for prefix, reason in REGISTERED.items() if name.startswith(prefix)]
             what = next((piece.name for piece in new if self.pairs.original(piece) is None), name)
             self.refuse(what, reasons[0] if reasons else f"the section {name} changed; leave it as it is")
+
+    def leave_all(self, pieces: Iterable[Piece]) -> None:
+        """Leave what changed of a section that has been used; changed functions in it are left by accept()."""
+        for piece in pieces:
+            before = self.pairs.original(piece)
+            if before is None or (piece.kind is not Kind.FUNCTION and not self.comparison.same(before, piece)):
+                self.leave(before, piece)
+
+    def _only_more(self, old: Iterable[Piece]) -> bool:
+        pairs = ((before, self.pairs.patched(before)) for before in old)
+        return all(after is not None and self.comparison.same(before, after) for before, after in pairs)
+
+    def unexported(self, piece: Piece) -> Added:
+        """The note that the patch exports nothing."""
+        return Added(
+            self.context.object,
+            piece.name,
+            "the patch exports a symbol, which no module that runs knows of; it is not exported",
+        )
 
     def hooks(self, new: Iterable[Piece]) -> list[Hook]:
         """The hooks, each a new function."""

@@ -15,7 +15,7 @@ Order of use, once per patch:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -143,6 +143,7 @@ class ObjectDiff:
     context: ObjectContext
     differences: list[Difference] = field(default_factory=list)
     notes: list[Added] = field(default_factory=list)  # what an author has to know: tracepoints that are off
+    left: list[Added] = field(default_factory=list)  # changed code that has run and stays as it is
     changed: list[ChangedFunction] = field(default_factory=list)
     hooks: list[Hook] = field(default_factory=list)
     originals: dict[str, Original] = field(default_factory=dict)  # what the changed ones look like, by name
@@ -151,6 +152,18 @@ class ObjectDiff:
     removed: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     plan: Plan | None = None  # what emit() needs; None if there are refusals
+
+
+def refused_as_left(diffs: Iterable[ObjectDiff]) -> list[Refusal]:
+    """A refusal for each thing that stays as it is, if nothing else is there to patch."""
+    diffs = list(diffs)
+    if any(diff.changed or diff.hooks for diff in diffs):
+        return []
+    return [
+        Refusal(diff.context.source, left.name, f"{left.reason}, and nothing else is there to patch")
+        for diff in diffs
+        for left in diff.left
+    ]
 
 
 @dataclass(frozen=True)

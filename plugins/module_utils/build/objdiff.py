@@ -22,6 +22,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ElfError,
     ObjectContext,
     ObjectDiff,
+    Refusal,
+    refused_as_left,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 
@@ -47,7 +49,7 @@ def compare(original: Path, patched: Path, module: str | None, source: str | Non
 
 def status(diff: ObjectDiff) -> int:
     """The exit status."""
-    if diff.refusals:
+    if _refusals(diff):
         return REFUSED
     return DIFFER if diff.differences else SAME
 
@@ -64,8 +66,8 @@ def as_data(diff: ObjectDiff) -> dict[str, Any]:
         "brought_along": [
             {"name": entry.name, "reason": entry.reason} for entry in [*diff.added_functions, *diff.added_data]
         ],
-        "notes": [{"name": entry.name, "reason": entry.reason} for entry in diff.notes],
-        "refusals": [{"name": refusal.function, "reason": refusal.reason} for refusal in diff.refusals],
+        "notes": [{"name": entry.name, "reason": entry.reason} for entry in [*diff.notes, *diff.left]],
+        "refusals": [{"name": refusal.function, "reason": refusal.reason} for refusal in _refusals(diff)],
     }
 
 
@@ -78,6 +80,10 @@ def as_text(answer: dict[str, Any]) -> str:
     lines += [f"note     {entry['name']}: {entry['reason']}" for entry in answer["notes"]]
     lines += [f"refused  {entry['name']}: {entry['reason']}" for entry in answer["refusals"]]
     return "\n".join([*lines, _summary(answer)])
+
+
+def _refusals(diff: ObjectDiff) -> list[Refusal]:
+    return diff.refusals + refused_as_left([diff])
 
 
 def _summary(answer: dict[str, Any]) -> str:

@@ -53,6 +53,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectDiff,
     Refusal,
     RefusedError,
+    refused_as_left,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.module_signature import ModuleSigner
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pair import Pair
@@ -299,6 +300,9 @@ class _Build:
                     diffs.append(diff)
         if refusals:
             raise RefusedError(sorted(set(refusals), key=str))
+        left = refused_as_left(diffs)
+        if left:
+            raise RefusedError(sorted(left, key=str))
         if not any(diff.changed or diff.hooks for diff in diffs):
             raise RefusedError([Refusal("(whole diff)", source_patch.WHOLE_FILE, NO_EFFECT)])
         return diffs

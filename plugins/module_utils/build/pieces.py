@@ -12,6 +12,7 @@ relocations that they would have if each function had a section of its own.
 from __future__ import annotations
 
 import bisect
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.decode import (
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import branch_targets, field_bias
 
 _RELOCATED = 4  # bytes of a distance that a relocation of the kernel fills in
+# What the assembler puts between functions: nop of all lengths, int3, zeroes.
+_PADDING = re.compile(
+    rb"(?:\xcc|\x00|\x66*\x90|\x66*\x2e?\x0f\x1f(?:\x00|\x40\x00|\x44\x00{2}|\x80\x00{4}|\x84\x00{5}))*", re.DOTALL
+)
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
 
 
@@ -313,4 +318,14 @@ def _by_symbols(section: e.Section, symbols: list[e.Symbol]) -> list[Piece]:
         ends = max(ends, symbol.value + symbol.size)
     for piece, following in zip(pieces, pieces[1:]):
         piece.end = following.start
+    if section.code and section.type != e.SHT_NOBITS:
+        for piece in pieces:
+            piece.end = _without_padding(piece)
     return pieces
+
+
+def _without_padding(piece: Piece) -> int:
+    """Where a function ends: what aligns the next one is none of it, and depends on that one."""
+    end = max(symbol.value + symbol.size for symbol in piece.symbols)
+    padding = piece.section.data[end : piece.end]
+    return end if piece.start < end < piece.end and _PADDING.fullmatch(padding) else piece.end

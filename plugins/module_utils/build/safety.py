@@ -129,6 +129,7 @@ def _risks(diffs: list[ObjectDiff], types: Mapping[str, list[str]]) -> list[dict
     found = [{"where": name, "kind": "type", "risk": _TYPE.format(count=len(where))} for name, where in sources.items()]
     for diff in diffs:
         found += [{"where": note.name, "kind": "note", "risk": note.reason} for note in diff.notes]
+        found += [{"where": left.name, "kind": "left", "risk": _LEFT.format(left.reason)} for left in diff.left]
         found += [{"where": f.name, "kind": "force", "risk": _FORCED} for f in diff.changed if f.forced]
         found += [
             {"where": added.name, "kind": "data", "risk": _DATA}
@@ -142,6 +143,7 @@ _TYPE = (
     "the patch defines this type anew ({count} files see it): what the kernel has allocated already has the old "
     "layout, and code that is not replaced goes on using that; use a shadow variable for a new member"
 )
+_LEFT = "{}: it stays as it is; look whether what is replaced relies on what it would do otherwise"
 _FORCED = (
     "it is forced: tasks that are in it go on in the old code while others use the new one; the module stays loaded "
     "until the next boot"

@@ -93,6 +93,7 @@ REGISTERED = {
     "__param": "the patch changes a module parameter",
     "__tracepoints": "the patch changes a tracepoint",
     "_ftrace_events": "the patch changes a trace event",
+    ".pci_fixup": "the patch changes which PCI devices get which quirk; patch a function that is a quirk already",
     ".static_call.text": "the patch changes a static call's definition",
     ".data..percpu": "the patch changes per-cpu data, which a module that is loaded later can't replace",
 }
@@ -108,7 +109,15 @@ READ_AT_BOOT = (
     "__kcrctab",
     "__param",
     ".con_initcall",
+    ".pci_fixup",  # lists functions to call, and a call of the original leads to the patch
 )
+
+# An export more harms nobody: no module that runs knows of it.
+EXPORTS = ("___ksymtab", "__ksymtab", "__kcrctab", ".export_symbol")
+
+# What only boot uses, and in the kernel itself nothing at all.
+BOOT = (".init.text", ".init.data", ".init.rodata")
+EXIT = (".exit.text", ".exit.data")
 
 
 class Where(Enum):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ObjectDiff, refused_as_left
 from object_files import Pair, readelf
 
 BASE = """
@@ -174,8 +175,6 @@ def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
         ("int table[2] = {1, 2};", "int table[2] = {1, 3};", "table", "initial value"),
         ("const int table[2] = {1, 2};", "const int table[2] = {1, 3};", "table", "initial value"),
         ("int table[2];", "int table[3];", "table", "initial value"),
-        ("int __init boot(int x) { return x; }", "int __init boot(int x) { return -x; }", "boot", "__init"),
-        ("", "int __init boot(int x) { return x; }", "boot", "boot only"),
         ("int notrace fast(int x) { return x; }", "int notrace fast(int x) { return -x; }", "fast", "__fentry__"),
         (
             "",
@@ -185,7 +184,14 @@ def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
         ),
         ("", 'int param __attribute__((section("__param"), used)) = 3;', "param", "parameter"),
         ("", 'int tp __attribute__((section("__tracepoints"), used)) = 3;', "tp", "tracepoint"),
-        ("", 'int key __attribute__((section("___ksymtab+key"), used)) = 3;', "key", "export"),
+        ("", 'int quirk __attribute__((section(".pci_fixup_final"), used)) = 3;', "quirk", "PCI devices"),
+        (
+            'int key __attribute__((section("___ksymtab+key"), used)) = 3;',
+            'int key __attribute__((section("___ksymtab+key"), used)) = 4;',
+            "___ksymtab+key",
+            "export",
+        ),
+        ('int key __attribute__((section("___ksymtab+key"), used)) = 3;', "", "___ksymtab+key", "export"),
     ],
 )
 def test_what_is_refused(pair: Pair, before: str, after: str, what: str, reason: str) -> None:
@@ -194,6 +200,102 @@ def test_what_is_refused(pair: Pair, before: str, after: str, what: str, reason:
     assert [refusal.function for refusal in diff.refusals] == [what]
     assert reason in diff.refusals[0].reason
     assert diff.refusals[0].file == "kernel/demo.c"
+
+
+BOOT = """
+static int limit = 5, queue, other;
+#define __exit __attribute__((section(".exit.text"), __noinline__, used)) notrace
+int work(int x) { return hidden("work", x) + limit; }
+int __init boot(int x) { limit = 7; return exported("boot", x); }
+int __init neighbour(int x) { return boot(x) + boot(x + 1); }
+int __exit leave(int x) { return exported("leave", x); }
+int *p[] = { &queue, &other };
+"""
+WORKS = ('return hidden("work", x)', 'return hidden("works", x)')
+HAS_RUN = "it is __init code, which a running kernel has left behind"
+
+
+def left(diff: ObjectDiff) -> dict[str, str]:
+    return {each.name: each.reason for each in diff.left}
+
+
+def test_init_code_that_changed_with_other_code_is_left_and_told(pair: Pair) -> None:
+    """Its neighbours, which call it, have not changed."""
+    after = BOOT.replace(*WORKS).replace('exported("boot", x)', 'exported("boots", x) + exported("twice", x, x)')
+    diff = pair.diff(BOOT, after)
+    assert diff.refusals == []
+    assert names(diff.changed) == ["work"]
+    assert left(diff) == {"boot": HAS_RUN}
+    assert refused_as_left([diff]) == []
+
+
+def test_init_code_alone_is_refused(pair: Pair) -> None:
+    """Whatever the file: what other files of a patch change may be all there is to patch."""
+    boot = pair.diff(BOOT, BOOT.replace('exported("boot", x)', 'exported("boots", x)'))
+    assert boot.changed == []
+    (refusal,) = refused_as_left([boot])
+    assert refusal.function == "boot"
+    assert refusal.reason == f"{HAS_RUN}, and nothing else is there to patch"
+    assert refused_as_left([boot, pair.diff(BOOT, BOOT.replace(*WORKS))]) == []
+
+
+def test_init_code_that_is_new_is_left(pair: Pair) -> None:
+    diff = pair.diff(BOOT, BOOT.replace(*WORKS) + 'int __init more(int x) { return exported("more", x); }')
+    assert diff.refusals == []
+    assert left(diff) == {"more": HAS_RUN}
+
+
+@pytest.mark.parametrize(
+    ("init", "code", "more", "what"),
+    [
+        ("fresh = 3;", "+ fresh", "static int fresh;", "fresh"),
+        ("added(3);", "", "static noinline int added(int x) { return hidden(0, x); }", "added"),
+        ("elsewhere(3);", "", "int elsewhere(int);", "elsewhere"),
+        ("queue = exported(0);", "+ queue", "", "queue"),
+    ],
+    ids=["new variable", "new function", "new in another file", "now used"],
+)
+def test_init_code_that_sets_up_what_the_patch_uses_is_refused(
+    pair: Pair, init: str, code: str, more: str, what: str
+) -> None:
+    """It will not be set up: the patch would queue work in a queue that there is not."""
+    before = BOOT.replace("int work", f"{more if 'elsewhere' in more else ''}\nint work")
+    after = BOOT.replace("int work", f"{more}\nint work").replace("limit = 7;", f"limit = 7; {init}")
+    after = after.replace("+ limit;", f"+ limit {code};").replace(*WORKS)
+    (refusal,) = pair.diff(before, after).refusals
+    assert refusal.function == "boot"
+    assert f"would now see to {what}, which the patch uses" in refusal.reason
+
+
+def test_init_code_that_sets_up_what_nobody_uses_anew_is_left(pair: Pair) -> None:
+    """The limit it set before; the other variable no changed code looks at."""
+    after = BOOT.replace("limit = 7;", "limit = 8; other = exported(0);").replace(*WORKS)
+    assert left(pair.diff(BOOT, after)) == {"boot": HAS_RUN}
+
+
+def test_exit_code_runs_in_modules_only(pair: Pair) -> None:
+    after = BOOT.replace(*WORKS).replace('"leave"', '"leaves"')
+    diff = pair.diff(BOOT, after)
+    assert diff.refusals == []
+    assert left(diff) == {"leave": "it is __exit code, which never runs where it is built into the kernel"}
+    (refusal,) = pair.diff(BOOT, after, "demo").refusals
+    assert (refusal.function, "__exit code" in refusal.reason) == ("leave", True)
+
+
+def test_a_new_export_is_left_out_and_told(pair: Pair) -> None:
+    export = 'int fresh(int x) { return x; } void *key __attribute__((section("___ksymtab+fresh"), used)) = fresh;'
+    diff = pair.diff(BASE, BASE.replace("* 3", "* 4") + export)
+    assert diff.refusals == []
+    assert [note.name for note in diff.notes] == ["key"]
+    assert "it is not exported" in diff.notes[0].reason
+
+
+def test_a_quirk_of_a_pci_device_is_patched_like_any_function(pair: Pair) -> None:
+    """The list stays the kernel's, and calls the original."""
+    table = 'asm(".pushsection .pci_fixup_final,\\"a\\"\\n.balign 16\\n.long 1, 2\\n.long first - .\\n.popsection");'
+    diff = pair.diff(BASE + table, BASE.replace("* 3", "* 4") + table)
+    assert diff.refusals == []
+    assert names(diff.changed) == ["first"]
 
 
 WEAK = "int __attribute__((weak)) soft(int x) { return x; }"

@@ -31,7 +31,7 @@ HEADER = (KMOD / "core" / glue.AUTHOR).read_text(encoding="utf-8").split("/*\n *
 MARKS = "\n".join(line for line in HEADER.splitlines() if not line.startswith(("#include", "#ifndef"))) + "\n"
 MARKS = "#define __used __attribute__((used))\n" + MARKS
 BEFORE = """
-int limit = 7;
+int limit = 7, state;
 static noinline int helper(int x) { return hidden("helper %d", x); }
 int first(int x) { return helper(x) + 1; }
 int second(int x) { return exported("second", x); }
@@ -113,7 +113,7 @@ def test_what_is_forced_has_to_be_replaced(pair: Pair) -> None:
 
 @pytest.mark.parametrize("mark", ["KPATCH_IGNORE_FUNCTION(setup);", 'KPATCH_IGNORE_SECTION(".init.text");'])
 def test_a_changed_function_is_ignored(pair: Pair, mark: str) -> None:
-    after = BEFORE.replace("+ 1", "+ 2").replace('"setup"', '"other"')
+    after = BEFORE.replace("+ 1", "+ state").replace('"setup", x', '"setup", x, state')
     (refusal,) = refusals(diff(pair, after))
     assert refusal.startswith("setup: it is __init code")
     found = diff(pair, after + mark)

@@ -108,6 +108,14 @@ def test_report_says_what_why_and_what_to_think_of() -> None:
         assert words in files["report.txt"]
 
 
+def test_what_has_run_and_stays_as_it_is_is_a_risk() -> None:
+    diff = diff_of()
+    diff.left = [Added("vmlinux", "setup", "it is __init code, which a running kernel has left behind")]
+    (risk,) = safety.report(MANIFEST, functions(1), [diff], {}, "")["risks"]
+    assert (risk["where"], risk["kind"]) == ("setup", "left")
+    assert risk["risk"].startswith("it is __init code, which a running kernel has left behind: it stays as it is; look")
+
+
 def test_hunks_at_other_lines_are_told(tmp_path: Path) -> None:
     moved = Moved("fs/some.c", "hunk 1 (@@ -3 +3 @@)", 3, 5)
     found = safety.report(MANIFEST, functions(1), [diff_of()], {}, "", [moved])
