@@ -111,6 +111,10 @@ host:
         registered: {description: Whether the core module knows it., type: bool, returned: success}
         enabled: {description: Whether its functions are in use., type: bool, returned: success}
         transition: {description: Whether a switch is under way., type: bool, returned: success}
+        forced:
+          description: Whether it replaces functions under tasks that are in them. It can't be unloaded before a reboot.
+          type: bool
+          returned: success
         blocking:
           description: The tasks that hold up a switch, each with its number, its name and where it is.
           type: list

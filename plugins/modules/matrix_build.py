@@ -14,7 +14,8 @@ author:
   - kpatch.fleet contributors (@kpatch-fleet)
 description:
   - Builds what M(kpatch.fleet.core_build) and M(kpatch.fleet.patch_build) build, for each of O(kernels), several things
-    at once. For each kernel the core module comes first.
+    at once. For each kernel the core module comes first. It is not built if all of O(patches) have
+    V(livepatch) as their backend, which need none.
   - Builds nothing that the store has of the same inputs.
   - What can't be built keeps nothing else from being built, but for the patches of a kernel whose core module can't be.
     The module fails at the end, and RV(results) tells everything, of all kernels.
@@ -227,7 +228,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.options import 
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import limited, workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH
 
 _ROW = {
     "label": {"type": "str", "required": True},
@@ -254,13 +255,19 @@ class _Matrix:
     def __init__(self, module: Any) -> None:
         self._module, self._options = module, module.params
         self._say = sayer(module)
-        self._done, self._total = 0, len(self._options["kernels"]) * (1 + len(self._options["patches"]))
+        patches = self._options["patches"]
+        # What 'auto' will choose is not known before the kernel is; without patches it is wanted for itself.
+        self._with_core = not patches or any(patch["backend"] != LIVEPATCH for patch in patches)
+        self._done, self._total = 0, len(self._options["kernels"]) * (self._with_core + len(patches))
 
     def chains(self) -> list[side_by_side.Chain]:
-        return [
-            side_by_side.Chain(self._core(row), [self._patch(row, patch) for patch in self._options["patches"]])
-            for row in self._options["kernels"]
-        ]
+        return [chain for row in self._options["kernels"] for chain in self._of_kernel(row)]
+
+    def _of_kernel(self, row: Mapping[str, Any]) -> list[side_by_side.Chain]:
+        patches = [self._patch(row, patch) for patch in self._options["patches"]]
+        if self._with_core:
+            return [side_by_side.Chain(self._core(row), patches)]
+        return [side_by_side.Chain(patch, []) for patch in patches]
 
     def _core(self, row: Mapping[str, Any]) -> side_by_side.Work:
         def build(say: Say) -> Result:

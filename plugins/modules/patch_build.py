@@ -19,7 +19,8 @@ description:
   - Builds nothing if the store has an artifact of the same inputs.
   - Beside the artifact lies its safety report, C(report.txt) and C(report.json), which says what it changes, why each
     function is in it, which risks were found, and which consistency suffices.
-  - The core module for that kernel has to be in the store already, see M(kpatch.fleet.core_build).
+  - The core module for that kernel has to be in the store already, see M(kpatch.fleet.core_build), but for
+    O(backend=livepatch), which needs none.
 options:
   name:
     description:

@@ -21,7 +21,7 @@ _HEAD = ("host", "kernel", "batch", "before", "state", "why")
 _NEXT = {
     "lost": "bring the host back, or leave it out (--limit 'all:!{host}'), and start the playbook again",
     "apply-failed": "mend what the reason names; the playbook then goes on with the hosts that are left",
-    "stuck": "end or wait for what the reason names, then start the rollback again",
+    "stuck": "end or wait for what the reason names (a forced patch: reboot), then start the rollback again",
     "transitioning": "wait for the switch to end, then start the playbook again",
     "kernel-changed": "run kpatch.fleet.build for the host's new kernel, then the rollout",
     "needs-build": "run kpatch.fleet.build for the host's kernel, then the rollout",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import LIVEPATCH
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import states, table
 
 # What of a kernel tells a builder which one it is.
@@ -36,7 +37,23 @@ def lines(looks: dict[str, Any], assessed: dict[str, Any] | None = None) -> list
     """The table; with the states of *assessed* hosts in two more columns, and lost hosts with their reason below."""
     head = (*_HEAD, "state", "why") if assessed else _HEAD
     rows = [(*_row(name, look), *_state(name, assessed)) for name, look in looks.items()]
-    return [*table.text(head, rows), "", *(f"{name} is lost: {reason}" for name, reason in lost(looks).items())]
+    told = [f"{name} is lost: {reason}" for name, reason in lost(looks).items()]
+    return [*table.text(head, rows), "", *told, *_idle_lines(looks, assessed)]
+
+
+def _idle_lines(looks: dict[str, Any], assessed: dict[str, Any] | None) -> list[str]:
+    """Where the core module has stayed though all that is wanted is on and nothing of it needs one."""
+    names = [name for name, one in (assessed or {}).items() if one["state"] == "applied" and idle(looks[name]["host"])]
+    if not names:
+        return []
+    mend = "the role kpatch.fleet.core takes it off (core_state: absent)"
+    return [f"the core module is loaded and nothing needs it on {', '.join(names)}; {mend}"]
+
+
+def idle(host: dict[str, Any]) -> bool:
+    """Whether the core module is loaded, and no patch that uses it."""
+    patches = host.get("patches") or []
+    return bool(host["core"]) and all(patch.get("backend") == LIVEPATCH for patch in patches)
 
 
 def _label(key: tuple[str, str], hosts: list[str]) -> str:
@@ -55,7 +72,7 @@ def _row(name: str, look: Any) -> tuple[str, ...]:
         name,
         kernel["release"],
         build_id,
-        f"abi {core['abi']}" if core else "-",
+        f"abi {core['abi']}{' (idle)' if idle(host) else ''}" if core else "-",
         " ".join(patches) or "-",
         taint or "-",
     )
@@ -64,7 +81,9 @@ def _row(name: str, look: Any) -> tuple[str, ...]:
 def _patch(patch: dict[str, Any]) -> str:
     if patch.get("transition"):
         return f"{patch['module']} (switching)"
-    return str(patch["module"]) if patch.get("enabled") else f"{patch['module']} (off)"
+    if patch.get("enabled"):
+        return str(patch["module"])
+    return f"{patch['module']} ({'off, loaded until a reboot' if patch.get('forced') else 'off'})"
 
 
 def _state(name: str, assessed: dict[str, Any] | None) -> tuple[str, ...]:

@@ -168,7 +168,9 @@ class Core:
 
     @classmethod
     def find(cls, request: Request) -> Core | None:
-        """The core module in the store for the request's kernel, or None."""
+        """The core module in the store for the request's kernel, or None. One for livepatch is linked against none."""
+        if request.backend == LIVEPATCH:
+            return cls("", {})
         current = Shelf(request.store, request.kernel.release, CORE_NAME).current()
         if current is None or not (current / "Module.symvers").is_file():
             return None

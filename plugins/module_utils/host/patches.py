@@ -73,6 +73,7 @@ def read_patch(root: Path, name: str) -> dict[str, Any] | None:
         "registered": path.is_dir(),
         "enabled": read_flag(path / "enabled"),
         "transition": read_flag(path / "transition"),
+        "forced": read_flag(path / "forced"),
         "blocking": read_blocking(path),
         "consistency": _GIVEN_BY_LIVEPATCH
         if backend == LIVEPATCH

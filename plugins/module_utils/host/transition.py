@@ -33,6 +33,10 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # docs/sysfs-abi.md
 _LONGEST_DEADLINE_MS = 86_400_000
+_FORCED = (
+    "is a forced patch: a task may still be in a function that it has replaced or brought, so that its module stays "
+    "loaded until the next boot. It can be off, but not unloaded; reboot the host to be rid of it"
+)
 
 
 class Transition:
@@ -231,6 +235,8 @@ class Transition:
             found = read_module(self.root, name)
             if found is None:
                 return
+            if build.get("forced"):
+                raise HostError("unload-failed", f"{name} {_FORCED}") from error
             users = ", ".join(holders(self.root, name)) or "the kernel"
             message = f"{name} can't be unloaded: {error.strerror}; {found['refcnt']} references, used by {users}"
             reason = "busy" if error.errno in (errno.EBUSY, errno.EAGAIN) else "unload-failed"

@@ -382,3 +382,14 @@ def test_a_staging_directory_that_others_can_write_to(host: Any) -> None:
     directory.mkdir(parents=True)
     directory.chmod(0o777)
     refused(host, "not-permitted", "kpatch", "loaded", *host.artifact("kpatch"))
+
+
+def test_a_forced_patch_that_can_not_be_unloaded_is_called_that_and_not_tried_again(ready: Any) -> None:
+    ready.transition("kpatch_a", "enabled", *ready.artifact("a")).reach()
+    (ready.root / "sys/kernel/kpatch/patches/kpatch_a/forced").write_text("1\n")
+    ready.refuse["unload", "kpatch_a"] = [errno.EAGAIN]
+    ready.calls.clear()
+    with pytest.raises(HostError, match="kpatch_a is a forced patch: .* reboot the host to be rid of it") as caught:
+        ready.transition("kpatch_a", "absent", timeout=1.0).reach()
+    assert caught.value.reason == "unload-failed"
+    assert ready.calls == ["write kpatch_a 0", "unload kpatch_a"]
