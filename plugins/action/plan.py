@@ -37,6 +37,7 @@ class ActionModule(ControllerAction):
         "home": {"type": "path", "required": True},
         "id": {"type": "str"},
         "downgrade": {"type": "bool", "default": False},
+        "keep": {"type": "list", "elements": "str", "default": []},
         "resume": {"type": "str"},
         "retry": {"type": "str"},
     }
@@ -69,6 +70,7 @@ class ActionModule(ControllerAction):
             rules,
             domains,
             arguments["downgrade"],
+            arguments["keep"],
         )
 
     def _make(self, identity: str) -> Result:

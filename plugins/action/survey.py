@@ -18,6 +18,7 @@ class ActionModule(ControllerAction):
         "looks": {"type": "dict", "required": True},
         "patches": {"type": "list", "elements": "dict", "default": []},
         "store": {"type": "path"},
+        "keep": {"type": "list", "elements": "str", "default": []},
         "sources": {"type": "bool", "default": False},
     }
 
@@ -26,7 +27,8 @@ class ActionModule(ControllerAction):
         assessed: dict[str, Any] = {}
         mended: dict[str, Any] = {}
         if arguments["patches"] and arguments["store"]:
-            order = plan.Order("applied", arguments["patches"], directory(arguments["store"]))
+            store, keep = directory(arguments["store"]), arguments["keep"]
+            order = plan.Order("applied", arguments["patches"], store, keep=keep)
             kernels, assessed = plan.assess(order, looks)
             mended = cves.matrix(arguments["patches"], looks, kernels)
         patches = patchset.complete(arguments["patches"]) if arguments["sources"] else arguments["patches"]

@@ -32,6 +32,13 @@ options:
     description:
       - The store of artifacts, on the controller.
     type: path
+  keep:
+    description:
+      - Names of patches, or patterns as C(net-*), that stay on though the patch set does not name them; those of
+        another patch set on the same hosts, for instance.
+    type: list
+    elements: str
+    default: []
   sources:
     description:
       - Whether each patch's source has to be there; its path is then made absolute.

@@ -49,7 +49,8 @@ class Order:
 
     A patch is a dictionary with at least its 'name'; 'leave' and 'switch', where given, have to be the artifact's.
     *policy* is what policy.check() returned, *domains* the failure domain of each host by its name.
-    Artifacts that are older than those of before are taken only for a *downgrade*.
+    Artifacts that are older than those of before are taken only for a *downgrade*. A patch that is on and not named is
+    taken off, unless a pattern of *keep* fits its name.
     """
 
     want: str
@@ -60,6 +61,7 @@ class Order:
     policy: Policy = field(default_factory=lambda: dict(policies.DEFAULTS))
     domains: dict[str, str] = field(default_factory=dict)
     downgrade: bool = False
+    keep: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -250,7 +252,7 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
         "taint": kernel["taint"]["flags"],
         "domain": order.domains.get(name, ""),
         "counters": kernel.get("counters") or {},
-        "obsolete": [] if order.want == "absent" else states.obsolete(host, order.names),
+        "obsolete": [] if order.want == "absent" else states.obsolete(host, order.names, order.keep),
         "runs": runs.seen(look),
     }
 
@@ -264,7 +266,7 @@ def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verd
         if reason := _unfit(asked.get(name, {"name": name}), host["kernel"], kernel["made"].get(name)):
             return Verdict("needs-build", reason)
     on = states.applied(host, order.names, artifacts)
-    verdict = states.without(host, states.obsolete(host, order.names), on)
+    verdict = states.without(host, states.obsolete(host, order.names, order.keep), on)
     return verdict if verdict.state == "applied" else states.foreign(host, artifacts) or verdict
 
 

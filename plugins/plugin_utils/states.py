@@ -9,7 +9,9 @@ A *look* is the registered result of kpatch.fleet.host_info: its 'host', or why 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
@@ -78,9 +80,13 @@ def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Ver
     return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
 
 
-def obsolete(host: dict[str, Any], names: list[str]) -> list[str]:
-    """The patches of ours that the host has, on or staged, and that are not among *names*: they have left the set."""
-    return [name for name in decide.ours(host) if name not in names]
+def obsolete(host: dict[str, Any], names: list[str], keep: Sequence[str] = ()) -> list[str]:
+    """The patches of ours that the host has, on or staged, and that are not among *names*: they have left the set.
+
+    What a pattern of *keep* fits is another set's, and stays.
+    """
+    others = [name for name in decide.ours(host) if name not in names]
+    return [name for name in others if not any(fnmatchcase(name, pattern) for pattern in keep)]
 
 
 def without(host: dict[str, Any], gone: list[str], verdict: Verdict) -> Verdict:

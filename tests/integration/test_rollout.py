@@ -330,3 +330,15 @@ def test_plan_shows_artifacts_and_gates_on_a_narrow_terminal(
     again = fleet.run("rollout", "-e", "kpatch_plan=newest")
     assert again.status == 0
     assert "gates:" in again.output.splitlines()
+
+
+def test_two_sets_on_one_host_leave_each_other_alone_if_they_say_so(fleet: Fleet) -> None:
+    fleet.patches = ("one",)
+    assert fleet.run("rollout").status == 0
+    fleet.patches = ("two",)
+    keep = ("-e", json.dumps({"kpatch_keep": ["o*"]}))
+    run = fleet.run("rollout", *keep)
+    assert (run.status, patches_on(fleet)) == (0, ["kpatch_one", "kpatch_two"])
+    assert plan_line(run.output, "off:") == ""
+    assert fleet.run("status", *keep).status == 0
+    assert fleet.run("status").failed == EVERYONE

@@ -54,6 +54,12 @@ def test_patch_that_left_the_set_is_named_and_keeps_the_host_from_being_applied(
     assert "off: old (not in the set any more), on h" in plan_lines.lines(made, 60)
 
 
+@pytest.mark.parametrize("keep", [["old"], ["o*", "x"], ["*"]])
+def test_patch_of_another_set_is_kept(order: plan.Order, keep: list[str]) -> None:
+    host = plan.make("id", replace(order, keep=keep), {"h": having("fix", "old")}, False)["hosts"]["h"]
+    assert (host["state"], host["obsolete"]) == ("applied", [])
+
+
 def test_patch_that_left_the_set_counts_as_long_as_its_file_is_staged(order: plan.Order) -> None:
     seen = having("fix", "old", seen=look("kpatch", "kpatch_fix"))
     seen["host"]["staged"] = ["kpatch_old"]
