@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _run(kind: str, params: dict[str, Any], parts: list[Part], loader: Loader, c
 
 def _restore(params: dict[str, Any], loader: Loader, check_mode: bool, root: Path) -> Result:
     """Take a change back: the host has what it had before, as its kernel shows."""
-    with host_lock(root):
+    with nullcontext() if check_mode else host_lock(root):
         before = read_host(root)
         kept = upgrade.kept_of(root, before["kernel"]["release"], params["undoes"])
         after = upgrade.then(before, kept)
