@@ -170,7 +170,8 @@ class Parts:
         try:
             return branches(code, piece.start, piece.end)
         except UnknownInstructionError:
-            others = {other.start: other for other in self.of(piece.section) if other is not piece}
+            named = ((other, other.symbol) for other in self.of(piece.section) if other is not piece)
+            others = {symbol.value: other for other, symbol in named if symbol is not None}
             seeming = (
                 others[target] for _at, target in branch_targets(code, piece.start, piece.end) if target in others
             )
