@@ -113,10 +113,10 @@ class Upgrade:
         """Make the set what it was before; HostError if that can't be.
 
         What came new goes last, so that no fix is off meanwhile. Only a core module that was replaced can't come back
-        under the patches: then they all go first.
+        under the patches: then they all go first. And of two patches that replace the same function the later one is
+        in charge: it has to come after the other again.
         """
-        if self._other_core():
-            self._take_off(self.set)
+        self._take_off(self.set if self._other_core() else self._later_ones())
         self.restore()
         self._put_on()
         self._take_off([part for part in self.set if decide.find(self.before, part.module) is None])
@@ -148,6 +148,19 @@ class Upgrade:
             self._bring(staged_part(self.staging, part.module))
             if not then.get("enabled", True):
                 self._bring(Part(part.name, "disabled"))
+
+    def _later_ones(self) -> list[Part]:
+        """The patches that are on and came after one that is not there any more, of which they replace a function."""
+        host = read_host(self.root)
+        missing: set[tuple[str, str, int]] = set()
+        found = []
+        for part in self.set:
+            then = decide.find(self.before, part.module) or {}
+            if decide.find(host, part.module) is None:
+                missing |= _functions(then)
+            elif missing & _functions(then):
+                found.append(part)
+        return found
 
     def _other_core(self) -> bool:
         """Whether another core module is loaded than the one of before."""
@@ -275,6 +288,15 @@ def _acts(parts: list[Part], host: Host) -> bool:
         return any(decide.changes(decide.steps(host, part)) for part in parts)
     except HostError:
         return False
+
+
+def _functions(patch: dict[str, Any]) -> set[tuple[str, str, int]]:
+    """What a patch replaces: object, function, which of that name."""
+    return {
+        (target["name"], function["name"], function["sympos"])
+        for target in patch.get("objects") or []
+        for function in target["functions"]
+    }
 
 
 def _place(part: Part, before: Host) -> int:

@@ -644,3 +644,18 @@ def test_another_upgrade_that_was_cut_off_is_undone_first(pair: Set, monkeypatch
     killed_at(pair, monkeypatch, 2, lambda pair: drop(pair, order="y"))
     assert not take_back(pair).get("failed")
     assert builds(pair) == before
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_two_patches_with_a_function_in_common_the_later_one_is_in_charge_again(pair: Set, shared: bool) -> None:
+    """b came before a and goes with the change; both replace meminfo_proc_show, or not."""
+    if not shared:
+        path = pair.host.root / "sys/kernel/kpatch/patches" / loaded_as("a", "1") / "vmlinux"
+        (path / "meminfo_proc_show,1").rename(path / "other,1")
+    before = builds(pair)
+    pair.builds = {"kpatch": "core", "a": "1"}
+    assert not pair.run(names=["a"], obsolete=["b"], order="x").get("failed")
+    take_back(pair)
+    off_and_on = [f"write {loaded_as('a', '1')} 0", f"unload {loaded_as('a', '1')}", "load kpatch_b SRC2"]
+    assert pair.host.calls == ([*off_and_on, "load kpatch_a SRC1"] if shared else ["load kpatch_b SRC2"])
+    assert builds(pair) == before
