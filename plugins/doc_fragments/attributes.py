@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of several modules says in the same words: attributes, how artifacts are built and reach a host."""
+"""What several modules document in the same words: attributes, and how artifacts are built and reach a host."""
 
 from __future__ import annotations
 

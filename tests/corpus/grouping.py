@@ -57,7 +57,7 @@ class Grouping:
 
         What it includes is told by the compiler, of the newer source. None may do; the list is empty then.
         """
-        units, _ = kbuild.units(self._tree, {source: self._built.get(source, ())})
+        units = kbuild.units(self._tree, {source: self._built.get(source, ())})[0]
         if not units:
             return []
         unit = units[0]
