@@ -30,7 +30,8 @@ def table(title: str, command: str, outcomes: list[Outcome], tried: str) -> str:
     lines += [tried, ""]
     lines += ["| outcome | files | |", "|---|---:|---|"]
     lines += [f"| {result} | {counts[result]} | {meaning} |" for result, meaning in _MEANING.items()]
-    lines += ["", f"Of {code} files whose code changed, {counts[BUILT]} were built: {share}."]
+    told = f"Of {code} files whose code changed, {counts[BUILT]} were built: {share}"
+    lines += ["", f"{told}; incomplete and wide ones are not among them."]
     more = sum(1 for outcome in outcomes if outcome.result == BUILT and outcome.files)
     lines += [f"In {more} of those patches the file has others with it, which it lacks alone."]
     lines += ["", *_booted(outcomes), "", *_refusals(outcomes), *_lacking(outcomes)]
