@@ -155,7 +155,8 @@ class _Emitter:
         if outside not in self._undefined:
             name = outside.name
             if outside.where in (Where.LIVEPATCH, Where.CORE):
-                name = f"{KLP_SYMBOL}{outside.object}.{outside.name},{outside.sympos}"
+                sympos = self._livepatch_sympos(plan, outside.object, outside.name, outside.sympos)
+                name = f"{KLP_SYMBOL}{outside.object}.{outside.name},{sympos}"
                 self.result.referenced.add(outside.object)
             made = e.Symbol(name, bind=symbol.bind)
             self._undefined[outside] = made
@@ -174,9 +175,15 @@ class _Emitter:
             if function.forced and self.livepatch:
                 self._refusals.append(Refusal(plan.context.source, function.name, NO_FORCE))
             name = self._lend(ALIAS, len(self.result.functions), function.name, symbol)
+            sympos = function.sympos
+            if self.livepatch:
+                sympos = self._livepatch_sympos(plan, function.object, function.name, sympos)
             self.result.functions.append(
-                EmittedFunction(function.object, function.name, function.sympos, name, function.reason, function.forced)
+                EmittedFunction(function.object, function.name, sympos, name, function.reason, function.forced)
             )
+
+    def _livepatch_sympos(self, plan: Plan, owner: str, name: str, sympos: int) -> int:
+        return sympos if owner == VMLINUX else plan.context.symbols.position(name, sympos)
 
     def _hook(self, plan: Plan) -> None:
         for hook, symbol in plan.hooks:

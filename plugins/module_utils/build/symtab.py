@@ -83,6 +83,16 @@ class SymbolTable:
         """
         return len({entry.place for entry in self.entries(name)[:sympos]})
 
+    def position(self, name: str, sympos: int) -> int:
+        """Which symbol of that name livepatch calls it in a module: it goes by the symbol table, not by addresses.
+
+        In vmlinux it goes by addresses, too (kernel/livepatch/core.c, klp_find_object_symbol).
+        """
+        if not sympos:
+            return 0
+        same = self.entries(name)
+        return 1 + sorted(same, key=lambda entry: entry.index).index(same[sympos - 1])
+
     def is_weak(self, name: str) -> bool:
         """Whether a weak function is what runs: none overrides it."""
         return any(entry.weak for entry in self.entries(name))

@@ -130,7 +130,8 @@ def _kept(whole: upgrade.Upgrade, results: list[Result], host: dict[str, Any]) -
     except HostError as error:
         results[-1].update(failed=True, reason=error.reason)
         results[-1]["msg"] += f". All of it is on, but {error}"
-    return host
+    # What the host keeps is another thing now than when the last part came on.
+    return read_host(whole.root) if whole.acts else host
 
 
 def finish(module: Any, result: Result) -> None:

@@ -199,6 +199,23 @@ def test_the_core_module_counts_addresses_and_livepatch_symbols(pair: Pair) -> N
     assert ".klp.sym.demo.key,2" in readelf(pair.folder / "livepatch.o", "-s")
 
 
+def test_in_modules_livepatch_goes_by_the_symbol_table(pair: Pair) -> None:
+    """The linker joins sections by name: the second object file has the first one's first section."""
+    same = "{} static noinline int same(int x) {{ return hidden({}, x); }} int {}(int x) {{ return same(x) + 1; }}"
+    early, late = ('__attribute__((section(".text.{}")))'.format(name) for name in ("early", "late"))
+    own = "static int only_{0}; int *p_{0} = &only_{0};"
+    opened = r'asm(".section .text.early, \"ax\", @progbits\n.text");'
+    first = opened + same.format(late, '"one"', "first") + own.format("one")
+    second = same.format(early, '"two"', "second") + own.format("two")
+    other, original = pair.compile("other", first), pair.compile("original", second)
+    patched = pair.compile("patched", second.replace("two", "2"))
+    diff = diff_objects(original, patched, pair.context(original, other, module="demo"))
+    emitted, _path = pair.emit(diff)
+    assert [(function.name, function.sympos) for function in emitted.functions] == [("same", 1)]
+    emitted = emit([diff_objects(original, patched, diff.context)], pair.folder / "livepatch.o", livepatch=True)
+    assert [(function.name, function.sympos) for function in emitted.functions] == [("same", 2)]
+
+
 def test_sympos_without_file_symbols(pair: Pair) -> None:
     """Shipped modules have none: the neighbours in the symbol table tell."""
     more = "".join(f"static int l{number}_NAME; int *p{number}_NAME = &l{number}_NAME;" for number in range(5))

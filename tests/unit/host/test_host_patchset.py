@@ -441,6 +441,7 @@ def test_what_left_the_set_goes_once_its_successor_is_on(pair: Set) -> None:
     assert now["staged"] == pair.on()
     assert Staging(pair.host.root, RELEASE).enabled() == pair.on()
     assert not list((pair.host.root / "var").rglob(".*"))
+    assert done["host"] == now
     again = drop(pair)
     assert (again["changed"], pair.host.calls) == (False, [])
 

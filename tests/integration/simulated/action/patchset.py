@@ -15,12 +15,12 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Simu
 class ActionModule(SimulatedAction):
     def _act(self, arguments):
         on = arguments.get("state") != "absent"
+        self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         if arguments.get("state") == "restored":
             return self._restore(arguments)
         if not self._task.check_mode and on:
             kept = {key: self.file["host"][key] for key in ("core", "patches", "manifests")}
             self.file["former"] = {"order": arguments["order"], **json.loads(json.dumps(kept))}
-        self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         parts = [(self._core, "core", "kpatch")] if arguments["core"] else []
         parts += [(self._patch, "patch", name) for name in arguments["names"]]
         gone = [(False, self._patch, "obsolete", name) for name in arguments.get("obsolete") or []]
