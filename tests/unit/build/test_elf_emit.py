@@ -202,7 +202,7 @@ def test_the_core_module_counts_addresses_and_livepatch_symbols(pair: Pair) -> N
 def test_in_modules_livepatch_goes_by_the_symbol_table(pair: Pair) -> None:
     """The linker joins sections by name: the second object file has the first one's first section."""
     same = "{} static noinline int same(int x) {{ return hidden({}, x); }} int {}(int x) {{ return same(x) + 1; }}"
-    early, late = ('__attribute__((section(".text.{}")))'.format(name) for name in ("early", "late"))
+    early, late = (f'__attribute__((section(".text.{name}")))' for name in ("early", "late"))
     own = "static int only_{0}; int *p_{0} = &only_{0};"
     opened = r'asm(".section .text.early, \"ax\", @progbits\n.text");'
     first = opened + same.format(late, '"one"', "first") + own.format("one")
