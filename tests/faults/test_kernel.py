@@ -59,6 +59,29 @@ def test_oops_after_success(spent: Machine) -> None:
     assert spent.modules() == []
 
 
+@pytest.mark.fault("vm-oops-after-upgrade")
+def test_oops_after_an_upgrade(spent: Machine) -> None:
+    """A patch set is replaced by one that lacks one of its patches and has a new one, which makes the kernel oops.
+    The first set is on again, as the very builds that ran before, and status finds nothing to say.
+    """
+    assert spent.rollout()[0] == 0
+    builds = "cd /sys/module && cat kpatch_*/srcversion && ls -d kpatch* && cat /sys/kernel/kpatch/patches/*/enabled"
+    before = spent.run(builds)
+    spent.later(
+        "cp $(command -v cat) /run/oopser\n"
+        "while ! grep -qs 1 /sys/kernel/kpatch/patches/kpatch_oops_x*/enabled; do sleep 0.2; done\n"
+        "while [ -e /sys/module/kpatch_demo_meminfo_x* ]; do sleep 0.2; done\n"
+        "sleep 8; /run/oopser /proc/uptime"
+    )
+    status, text = spent.rollout({"soak": 40, "looks": 2}, patches=["demo-vlan", "oops"])
+    assert "off: demo-meminfo (not in the set any more), on vm" in text
+    assert "RIP: 0010:uptime_proc_show" in spent.run("dmesg")
+    assert (status, spent.state()) == (2, "restored")
+    assert "its kernel has oopsed 1 time" in spent.report()["reason"]
+    assert (spent.modules(), spent.run(builds)) == (ALL, before)
+    assert spent.play("status")[0] == 0
+
+
 @pytest.mark.fault("vm-tainted-before")
 def test_taint_from_before(spent: Machine) -> None:
     """The kernel is tainted before the rollout: it has warned, it died, and a module was forced.
