@@ -68,7 +68,7 @@ def test_revert_that_stalls(machine: Machine, patch: str) -> None:
         status, _text = machine.play("rollback", patches=[patch])
         assert (status, machine.state()) == (2, "stuck")
         assert SLEEPER in machine.report()["reason"]
-        directory = f"/sys/kernel/kpatch/patches/kpatch_{patch.replace('-', '_')}"
+        directory = f"/sys/kernel/kpatch/patches/kpatch_{patch.replace('-', '_')}_x*"
         assert machine.run(f"cat {directory}/enabled {directory}/transition").split() == ["1", "0"]
     status, _text = machine.play("rollback", patches=[patch])
     assert (status, machine.state(), machine.modules()) == (0, "absent", [])
