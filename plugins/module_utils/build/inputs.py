@@ -9,19 +9,23 @@ import hashlib
 import inspect
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 _PACKAGE = "ansible_collections.kpatch.fleet.plugins.module_utils.build."
+# Python keeps what it has read of modules in one place (linecache), and loses it when two threads read at once.
+_READING = threading.Lock()
 
 
 def builder_version() -> str:
     """The digest of the builder's own code, as far as it is loaded: all of it, since nothing is imported late."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in sys.modules if name.startswith(_PACKAGE)):
-        digest.update(f"{name}\0{inspect.getsource(sys.modules[name])}\0".encode())
+    with _READING:
+        for name in sorted(name for name in sys.modules if name.startswith(_PACKAGE)):
+            digest.update(f"{name}\0{inspect.getsource(sys.modules[name])}\0".encode())
     return digest.hexdigest()
 
 
