@@ -157,7 +157,9 @@ def attempt(what: str, build: Callable[[], Result]) -> Answer:
     except (BuildError, ManifestError) as error:
         return _failed(f"{what} was not built; the store is as it was: {error}")
     except OSError as error:
-        return _failed(f"{what} was not built; the store is as it was: {error.filename}: {error.strerror}")
+        # Python raises some without a file and an errno.
+        why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _failed(f"{what} was not built; the store is as it was: {why}")
     return {
         "changed": result.changed,
         "manifest": result.manifest,
