@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What several modules document in the same words: attributes, and how artifacts are built and reach a host."""
+"""What several modules document in the same words: attributes, what is built and reaches a host, what is left alone."""
 
 from __future__ import annotations
 
@@ -137,6 +137,17 @@ options:
           - The root of a system whose programs built the kernel, with C(/usr) and C(/etc), compiler, binutils, make
             and what else the kernel's build needs. By default the builder's own programs.
         type: path
+"""
+
+    KEEP = r"""
+options:
+  keep:
+    description:
+      - Names of patches, or patterns as C(net-*), that stay on though the patch set does not name them; those of
+        another patch set on the same hosts, for instance.
+    type: list
+    elements: str
+    default: []
 """
 
     ARTIFACT = r"""

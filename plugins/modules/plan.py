@@ -72,13 +72,6 @@ options:
       - Whether an artifact may be older than one of the same module and kernel that was in an earlier plan.
     type: bool
     default: false
-  keep:
-    description:
-      - Names of patches, or patterns as C(net-*), that stay on though the patch set does not name them; those of
-        another patch set on the same hosts, for instance.
-    type: list
-    elements: str
-    default: []
   resume:
     description:
       - A rollout that is to be taken up again where its ledger and the hosts say, by its id, its directory, its
@@ -92,6 +85,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.keep
 attributes:
   check_mode:
     support: full

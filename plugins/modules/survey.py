@@ -32,13 +32,6 @@ options:
     description:
       - The store of artifacts, on the controller.
     type: path
-  keep:
-    description:
-      - Names of patches, or patterns as C(net-*), that stay on though the patch set does not name them; those of
-        another patch set on the same hosts, for instance.
-    type: list
-    elements: str
-    default: []
   sources:
     description:
       - Whether each patch's source has to be there; its path is then made absolute.
@@ -47,6 +40,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.keep
 attributes:
   check_mode:
     support: full

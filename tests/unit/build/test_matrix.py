@@ -57,7 +57,7 @@ def test_core_module_is_built_where_a_patch_may_need_it(
 ) -> None:
     for kind in (core_module, patch_module):
         monkeypatch.setattr(kind, "build", lambda request, check_mode, say: Result(True, None, None))
-    chains = matrix_build._Matrix(Module(backends)).chains()  # type: ignore[arg-type]
+    chains = matrix_build._Matrix(Module(backends)).chains()
     answers = [answer for chain in side_by_side.run(chains, 1) for answer in chain]
     assert [answer["name"] for answer in answers] == built
 
