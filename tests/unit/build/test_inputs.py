@@ -5,11 +5,21 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.inputs import input_digest, sources_digest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.inputs import (
+    builder_version,
+    input_digest,
+    sources_digest,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 TREE = Tree(Path("/somewhere"), "6.1.0-1-amd64", "6.1-1", "ab", "gcc (Debian) 12", "v ", "c" * 64, "d" * 64)
@@ -59,3 +69,19 @@ def test_symvers_tells_nothing_of_where_it_was_built(tmp_path: Path) -> None:
     path = tmp_path / "Module.symvers"
     path.write_text(f"0x1\tkpatch_register\t{tmp_path}/kpatch\tEXPORT_SYMBOL_GPL\t\n")
     assert core_module._without_directory(tmp_path, path) == "0x1\tkpatch_register\tkpatch\tEXPORT_SYMBOL_GPL\t\n"
+
+
+def test_one_thread_at_a_time_reads_the_builders_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's linecache loses what one thread reads when another one does so, too."""
+    reading = threading.Lock()
+
+    def read(module: ModuleType) -> str:
+        assert reading.acquire(blocking=False), "two threads read at once"
+        time.sleep(0.001)
+        reading.release()
+        return module.__name__
+
+    monkeypatch.setattr(inspect, "getsource", read)
+    with ThreadPoolExecutor(4) as pool:
+        digests = {found.result() for found in [pool.submit(builder_version) for _number in range(4)]}
+    assert len(digests) == 1
