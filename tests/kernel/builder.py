@@ -73,18 +73,19 @@ class Builder:
 
     def modules(self, scratch: Path) -> list[Path]:
         """The modules of kmod/core and kmod/tests, compiled in *scratch*, without debug data."""
-        shutil.copytree(KMOD / "core", scratch / "core")
-        shutil.copytree(KMOD / "tests", scratch / "tests")
-        with locked(self.cache, self.kernel.release, print):
-            kbuild.external_modules(self.tree, scratch / "core")
-            symbols = f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"
-            kbuild.external_modules(self.tree, scratch / "tests", symbols)
-            shutil.copytree(KMOD / "core", scratch / "faults")
-            kbuild.external_modules(self.tree, scratch / "faults", "KPATCH_FAULTS=y")
+        for part, of in (("core", "core"), ("tests", "tests"), ("faults", "core")):
+            shutil.copytree(KMOD / of, scratch / part)
+        self._compile(scratch / "core")
+        self._compile(scratch / "tests", f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers")
+        self._compile(scratch / "faults", "KPATCH_FAULTS=y")
         (scratch / "faults/kpatch.ko").rename(scratch / "faults/kpatch_faults.ko")
-        built = [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko"), *scratch.glob("faults/*.ko")]
+        built = [file for part in ("core", "tests", "faults") for file in scratch.glob(f"{part}/*.ko")]
         run(["strip", "--strip-debug", *built])
         return built
+
+    def _compile(self, directory: Path, *variables: str) -> None:
+        with locked(self.cache, self.kernel.release, print):
+            kbuild.external_modules(self.tree, directory, *variables)
 
 
 class DebugBuilder(Builder):
@@ -93,13 +94,10 @@ class DebugBuilder(Builder):
     def __init__(self, directory: Path) -> None:
         self.objects = directory / "objects"
 
-    def modules(self, scratch: Path) -> list[Path]:
-        """The modules of kmod/core and kmod/tests, compiled in *scratch*."""
-        for part in ("core", "tests"):
-            shutil.copytree(KMOD / part, scratch / part)
-            symbols = [f"KBUILD_EXTRA_SYMBOLS={scratch}/core/Module.symvers"] if part == "tests" else []
-            run(["make", "-s", "-C", self.objects, f"M={scratch / part}", *symbols, "modules"])
-        return [*scratch.glob("core/*.ko"), *scratch.glob("tests/*.ko")]
+    def _compile(self, directory: Path, *variables: str) -> None:
+        # UBSAN watches our code alone; the rest of the kernel would only be slower, emulated as it is.
+        watched = ("UBSAN_SANITIZE=y", *variables)
+        run(["make", "-s", "-C", self.objects, f"M={directory}", *watched, "modules"])
 
 
 def identify(host: Host) -> Identity:

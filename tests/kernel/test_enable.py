@@ -67,8 +67,9 @@ def test_what_sysfs_says(host: Host) -> None:
 
 def test_the_kernel_is_tainted_as_live_patched(host: Host) -> None:
     host.load("kpt_first")
-    out_of_tree, unsigned, live_patch = 1 << 12, 1 << 13, 1 << 15
-    wanted = out_of_tree | unsigned | live_patch
+    # Whether it is tainted as unsigned besides is for the kernel's configuration to say.
+    out_of_tree, live_patch = 1 << 12, 1 << 15
+    wanted = out_of_tree | live_patch
     assert int(host.read("/proc/sys/kernel/tainted")) & wanted == wanted
     assert "K" in host.read("/sys/module/kpt_first/taint")
 
