@@ -1,10 +1,11 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read-only data that changed: the patch may bring its own copy, if all who use it are replaced with it.
+"""Data that changed and of which the patch may bring its own copy, if all who use it are replaced with it.
 
 The running kernel goes on using the old one. That is sound for a table of which functions read, and for a policy that
-they pass on; it is not for a struct of operations that somebody keeps, and compares with.
+they pass on; it is not for a struct of operations that somebody keeps, and compares with. What is written to holds what
+the running kernel knows, unless all that it knows is how often a message was said.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import is_message_limit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import is_load
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.pieces import Kind, Parts, Piece
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import is_dropped, is_table
@@ -33,7 +35,7 @@ class Users:
 
     def why_shared(self, piece: Piece) -> str | None:
         """Why a copy of *piece* would not do; None if it would."""
-        if not is_constant(piece):
+        if not may_be_copied(piece):
             return "the running kernel uses the data as it is; change the functions that use it"
         if piece.symbol is None or piece.symbol.bind != e.STB_LOCAL:
             return "other files may use it; make a copy under a new name and use that where it matters"
@@ -65,8 +67,7 @@ class Users:
         return any(target.piece is None or target.piece.code for target in targets)
 
 
-def is_constant(piece: Piece) -> bool:
-    """Whether nobody writes to it, not even at boot."""
-    return (
-        piece.kind is Kind.DATA and not piece.section.flags & e.SHF_WRITE and piece.section.name.startswith(".rodata")
-    )
+def may_be_copied(piece: Piece) -> bool:
+    """Whether nobody writes to it, not even at boot, or what is written is of no use to another one."""
+    constant = not piece.section.flags & e.SHF_WRITE and piece.section.name.startswith(".rodata")
+    return piece.kind is Kind.DATA and (constant or is_message_limit(piece))

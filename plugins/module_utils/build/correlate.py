@@ -46,15 +46,15 @@ def is_copied(piece: Piece) -> bool:
     return (constant and stem(piece.name) != piece.name) or piece.section.name == DYNAMIC_DEBUG
 
 
-def is_once_flag(piece: Piece) -> bool:
-    """Whether it is the flag of a WARN_ONCE() or pr_info_once(): a second one lets it be said once more, which is all.
+def is_message_limit(piece: Piece) -> bool:
+    """Whether it is the state of a WARN_ONCE() or pr_info_ratelimited(): all that another one does is to say it again.
 
     `__already_done.12` of 6.12 are so many that nothing may tell which one is meant.
     """
-    return piece.section.name.startswith((".data.once", ".data..once")) or stem(piece.name) in _ONCE
+    return piece.section.name.startswith((".data.once", ".data..once")) or stem(piece.name) in _LIMITS
 
 
-_ONCE = {"__warned", "__already_done", "__print_once", "__ret_once"}
+_LIMITS = {"__warned", "__already_done", "__print_once", "__ret_once", "_rs"}
 
 
 class Correlation:

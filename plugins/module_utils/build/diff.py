@@ -16,7 +16,7 @@ from pathlib import Path
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import marks as author
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.compare import Comparison, compare
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.constants import Users, is_constant
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.constants import Users, may_be_copied
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
     Correlation,
     is_copied,
@@ -133,11 +133,11 @@ class _Differ:
                 self.pairs.separate(piece)
 
     def can_be_copied(self, comparison: Comparison, piece: Piece) -> bool:
-        """Whether it is a constant that changed, and whose users can all be replaced."""
+        """Whether it changed, and all its users can be replaced with one of their own."""
         before = self.pairs.original(piece)
         if (
             before is None
-            or not is_constant(piece)
+            or not may_be_copied(piece)
             or self.marks.ignore(piece)
             or is_copied(piece)
             or comparison.same(before, piece)
@@ -229,12 +229,11 @@ class _Differ:
         ]
         for piece in filter(_is_plain_data, self.patched):
             before = self.pairs.original(piece)
-            if self.pairs.was_separated(piece):
-                found.append(("changed", "data", piece.name, "a constant has another value"))
+            differs = before and stem(piece.name) not in _UNUSED and not self._same_data(before, piece)
+            if differs or self.pairs.was_separated(piece):
+                found.append(("changed", "data", piece.name, "its initial value changed"))
             elif before is None:
                 found.append(("new", "data", piece.name, "only the patched file has it"))
-            elif stem(piece.name) not in _UNUSED and not self._same_data(before, piece):
-                found.append(("changed", "data", piece.name, "its initial value changed"))
         self.result.differences = [Difference(*each) for each in found]
 
     def vouch(self, piece: Piece, reason: str) -> Added:

@@ -16,7 +16,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
     Correlation,
     is_copied,
-    is_once_flag,
+    is_message_limit,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import is_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.marks import Marks
@@ -149,7 +149,7 @@ class Selection:
         if piece.kind is Kind.TABLE:
             return False
         before = self._pairs.original(piece)
-        return is_copied(piece) or before is None or (is_once_flag(piece) and self._ambiguous(before))
+        return is_copied(piece) or before is None or (is_message_limit(piece) and self._ambiguous(before))
 
     def _ambiguous(self, before: Piece) -> bool:
         try:
@@ -362,7 +362,9 @@ class Selection:
 
 def _why_along(piece: Piece, pairs: Correlation) -> str:
     if pairs.original(piece) is not None:
-        return "a flag that lets a message be said once; which of the kernel's it is can't be told"
+        return "it limits how often a message is said; which of the kernel's it is can't be told"
+    if pairs.was_separated(piece) and is_message_limit(piece):
+        return "it limits how often a message is said, and changed: the one of the patch counts afresh"
     if pairs.was_separated(piece):
         return "a constant that changed: the functions that use it get a copy"
     return "new data"

@@ -67,7 +67,7 @@ def test_a_once_flag_that_nothing_tells_from_others_comes_along(pair: Pair) -> N
     diff = diff_objects(original, patched, pair.context(original, other))
     assert not diff.refusals
     assert [added.name.split(".")[0] for added in diff.added_data] == ["__already_done"]
-    assert "said once" in diff.added_data[0].reason
+    assert "how often a message is said" in diff.added_data[0].reason
 
 
 def test_any_other_flag_that_nothing_tells_is_refused(pair: Pair) -> None:
@@ -77,6 +77,38 @@ def test_any_other_flag_that_nothing_tells_is_refused(pair: Pair) -> None:
     patched = pair.compile("patched", plain.format("first", " + 1"))
     (refusal,) = diff_objects(original, patched, pair.context(original, other)).refusals
     assert "symbols named state" in refusal.reason
+
+
+LIMIT = """
+struct ratelimit { int lock, interval, burst, printed; };
+int first(int x) { static struct ratelimit _rs = {0, 1250, 10}; if (hidden(&_rs)) exported("often"); return x; }
+int second(int x) { static struct ratelimit _rs = {0, 1250, 10}; if (hidden(&_rs)) exported("seldom"); return x; }
+"""
+
+
+def test_a_rate_limit_that_changed_comes_along(pair: Pair) -> None:
+    """What the old one counts is of no use to the new one: efivarfs_statfs() of 6.1.190."""
+    diff = pair.diff(LIMIT, LIMIT.replace("1250", "500", 1))
+    assert not diff.refusals
+    assert names(diff.changed) == ["first"]
+    assert [(added.name.split(".")[0], "counts afresh" in added.reason) for added in diff.added_data] == [("_rs", True)]
+    _emitted, path = pair.emit(diff)
+    assert "_rs" not in "".join(line for line in readelf(path, "-s").splitlines() if " UND " in line)
+
+
+def test_a_rate_limit_that_somebody_else_holds_may_not_change(pair: Pair) -> None:
+    held = LIMIT + "static struct ratelimit _rs = {0, 7}; struct ratelimit *keeper = &_rs;"
+    (refusal,) = pair.diff(held, held.replace("{0, 7}", "{0, 8}")).refusals
+    assert refusal.function == "_rs"
+    assert "keeper holds its address" in refusal.reason
+
+
+def test_any_other_static_whose_value_changed_is_refused(pair: Pair) -> None:
+    """It may count what there is: numbers would be given out twice."""
+    before = 'int first(int x) { static int number = 3; return exported("first", number++); }'
+    (refusal,) = pair.diff(before, before.replace("number = 3", "number = 4")).refusals
+    assert refusal.function.startswith("number.")
+    assert "the running kernel uses the data as it is" in refusal.reason
 
 
 TABLE = """
