@@ -286,14 +286,15 @@ class _Differ:
     def leave(self, before: Piece | None, piece: Piece) -> None:
         """Leave as it is what has run and is gone, or say why that would not do."""
         sections = {each.section.name for each in (before, piece) if each is not None}
+        ignored = f"{author.IGNORED['ignore_function']}({author.source_name(piece.name)})"
         if sections <= set(EXIT) and self.context.object == VMLINUX:
             reason = "it is __exit code, which never runs where it is built into the kernel"
             self.result.left.append(Added(self.context.object, piece.name, reason))
         elif not sections <= set(BOOT):
             kind = "__exit" if any(name.startswith(".exit") for name in sections) else "__init"
-            self.refuse(piece.name, f"it is {kind} code, or was, and can't be redirected; leave it as it is")
+            mend = f"leave it as it is, or say {ignored} if what the kernel has will do" if before else "leave it out"
+            self.refuse(piece.name, f"it is {kind} code, or was, and can't be redirected; {mend}")
         elif (lacking := self.set_up_by(before, piece)) is not None:
-            ignored = f"{author.IGNORED['ignore_function']}({author.source_name(piece.name)})"
             self.refuse(
                 piece.name,
                 f"it is __init code, which a running kernel has left behind, and would now see to {lacking}, which the "

@@ -32,6 +32,7 @@ _PADDING = re.compile(
     rb"(?:\xcc|\x00|\x66*\x90|\x66*\x2e?\x0f\x1f(?:\x00|\x40\x00|\x44\x00{2}|\x80\x00{4}|\x84\x00{5}))*", re.DOTALL
 )
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
+_ENDS = ("init_module", "cleanup_module")  # what module_init() and module_exit() call a function besides
 
 
 class Kind(Enum):
@@ -59,6 +60,7 @@ class Piece:
     def symbol(self) -> e.Symbol | None:
         """The symbol that it is known by: a function rather than a label, a global one rather than a local one."""
         named = [symbol for symbol in self.symbols if not symbol.name.startswith(PREFIX)] or self.symbols
+        named = [symbol for symbol in named if symbol.name not in _ENDS] or named
         return max(named, key=_rank, default=None)
 
     @property

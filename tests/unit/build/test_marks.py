@@ -123,6 +123,30 @@ def test_a_changed_function_is_ignored(pair: Pair, mark: str) -> None:
     assert "the patch says to ignore that" in found.notes[0].reason
 
 
+ENDS = """
+#define __exit __attribute__((section(".exit.text"), __noinline__)) notrace
+static int __init start(void) { return exported("start"); }
+static void __exit stop(void) { exported("stop"); }
+int init_module(void) __attribute__((alias("start")));
+void cleanup_module(void) __attribute__((alias("stop")));
+"""
+
+
+def test_the_ends_of_a_module_are_called_as_their_author_calls_them(pair: Pair) -> None:
+    """module_exit() gives the function a second name, a global one."""
+    before = BEFORE + ENDS
+    after = before.replace("+ 1", "+ 2").replace('exported("st', 'hidden("st')
+    refused = diff(pair, after, module="demo", before=before)
+    assert [each.name for each in refused.left] == ["start"]
+    (refusal,) = refusals(refused)
+    assert refusal.startswith("stop: it is __exit code")
+    assert "KPATCH_IGNORE_FUNCTION(stop)" in refusal
+    found = diff(pair, after + "KPATCH_IGNORE_FUNCTION(stop);", module="demo", before=before)
+    assert refusals(found) == []
+    assert [function.name for function in found.changed] == ["first"]
+    assert [note.name for note in found.notes] == ["stop"]
+
+
 def test_a_function_that_calls_an_ignored_one_goes_on_calling_the_kernel_s(pair: Pair) -> None:
     after = BEFORE.replace("+ 1", "+ 2").replace('"helper %d"', '"other %d"')
     found = diff(pair, after + "KPATCH_IGNORE_FUNCTION(helper);")
