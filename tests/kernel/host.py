@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ from typing import Any
 
 CORE = "/sys/kernel/kpatch"
 _DIRECTORY = "/run/kpt"
-_TIMEOUT = 180
+# Seconds; no test waits for it: it ends what hangs.
+_TIMEOUT = float(os.environ.get("PATIENCE", "180"))
 
 # Whatever a test left: sleepers, patches, those for livepatch, the target; the newest module first.
 _CLEAN = f"""
