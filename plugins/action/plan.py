@@ -13,6 +13,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     history,
     lease,
     ledger,
+    losses,
     patchset,
     plan_lines,
     policy,
@@ -38,6 +39,7 @@ class ActionModule(ControllerAction):
         "id": {"type": "str"},
         "downgrade": {"type": "bool", "default": False},
         "keep": {"type": "list", "elements": "str", "default": []},
+        "drop": {"type": "list", "elements": "str", "default": []},
         "resume": {"type": "str"},
         "retry": {"type": "str"},
     }
@@ -71,10 +73,12 @@ class ActionModule(ControllerAction):
             domains,
             arguments["downgrade"],
             arguments["keep"],
+            arguments["drop"],
         )
 
     def _make(self, identity: str) -> Result:
         plan = plans.make(identity, self._order, self._looks, self.check)
+        losses.refuse(losses.of(plan), self._order.drop)
         seen = history.check(self._home, plan, self._order.downgrade)
         self._take_lease(identity)
         path = plans.create(self._home, identity, self.check)
@@ -90,11 +94,14 @@ class ActionModule(ControllerAction):
         plan = plans.load(path)
         resume.agree(plan, self._order.want, self._order.names)
         left = resume.rest(plan, ledger.read(path / plans.LEDGER), self._looks)
-        self.show(plan_lines.wrapped([*resume.lines(plan, left), *plan_lines.what(plan)], self.width))
+        order = resume.order(self._order, plan)
+        _kernels, fresh = plans.assess(order, self._looks)
+        now = {**plan, "hosts": {**plan["hosts"], **fresh}, "batches": left.batches}
+        losses.refuse(losses.of(now), order.drop)
+        self.show(plan_lines.wrapped([*resume.lines(plan, left), *plan_lines.what(now)], self.width))
         if self.check:
             path = resume.copy(path, plan, plans.create(self._home, plan["id"], self.check))
         self._take_lease(plan["id"])
-        _kernels, fresh = plans.assess(self._order, self._looks)
         resume.keep_baseline(path, plan, fresh, left)
         ledger.append(path / plans.LEDGER, "resume", hosts=left.hosts, appeared=left.appeared, vanished=left.vanished)
         return self._result(path, plan, left.batches)

@@ -72,10 +72,19 @@ options:
       - Whether an artifact may be older than one of the same module and kernel that was in an earlier plan.
     type: bool
     default: false
+  drop:
+    description:
+      - Names of patches, or patterns, that may be taken off though nothing takes their place. The plan is refused if
+        the patch set does not name one that a host has, O(keep) does not keep it, and this does not name it either.
+      - A newer build of a patch of the set, and a cumulative one (C(replace)), take the place of what was there before.
+    type: list
+    elements: str
+    default: []
   resume:
     description:
       - A rollout that is to be taken up again where its ledger and the hosts say, by its id, its directory, its
-        C(plan.json) or V(newest). Its plan holds; O(batches), O(policy) and O(id) are not used.
+        C(plan.json) or V(newest). Its plan holds; O(batches), O(policy) and O(id) are not used. What it was told to
+        keep and to drop holds, too, beside O(keep) and O(drop).
       - Hosts that are not in that plan are told, and not touched.
     type: str
   retry:
@@ -126,7 +135,7 @@ hosts:
   description:
     - The state that each host was found in, and why, by the host's name.
     - In RV(ignore:obsolete) are the patches of ours that the host has and the patch set does not name any more. A
-      rollout takes them off.
+      rollout takes them off. RV(ignore:loses) has those of them whose place nothing takes.
   type: dict
   returned: success
 """

@@ -39,7 +39,7 @@ BASELINE = "baseline.json"
 # What a plan keeps of a manifest: enough to know the artifact again, in the store and in a kernel.
 KEPT = ("file", "input_sha256", "sha256", "srcversion", "build_id", "functions")
 # What it keeps for the report, where the manifest has it.
-TOLD = ("added", "size", "backend", "serial")
+TOLD = ("added", "size", "backend", "serial", "replace")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -50,7 +50,7 @@ class Order:
     A patch is a dictionary with at least its 'name'; 'leave' and 'switch', where given, have to be the artifact's.
     *policy* is what policy.check() returned, *domains* the failure domain of each host by its name.
     Artifacts that are older than those of before are taken only for a *downgrade*. A patch that is on and not named is
-    taken off, unless a pattern of *keep* fits its name.
+    taken off, unless a pattern of *keep* fits its name. If nothing takes its place, one of *drop* has to (losses.py).
     """
 
     want: str
@@ -62,6 +62,7 @@ class Order:
     domains: dict[str, str] = field(default_factory=dict)
     downgrade: bool = False
     keep: list[str] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -86,6 +87,8 @@ def make(identity: str, order: Order, looks: dict[str, Any], check: bool) -> dic
         "hosts": hosts,
         "batches": batches.make(acting, order.batches, order.policy),
         "policy": order.policy,
+        "keep": order.keep,
+        "drop": order.drop,
     }
 
 
@@ -243,6 +246,8 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
     host = look["host"]
     kernel = host["kernel"]
     verdict = _absent(order, host) if order.want == "absent" else _applied(order, host, kernels[kernel["release"]])
+    gone = [] if order.want == "absent" else states.obsolete(host, order.names, order.keep)
+    artifacts = kernels[kernel["release"]]["artifacts"] if gone else {}
     return {
         "state": verdict.state,
         "reason": verdict.reason,
@@ -252,7 +257,8 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
         "taint": kernel["taint"]["flags"],
         "domain": order.domains.get(name, ""),
         "counters": kernel.get("counters") or {},
-        "obsolete": [] if order.want == "absent" else states.obsolete(host, order.names, order.keep),
+        "obsolete": gone,
+        "loses": states.unreplaced(host, gone, order.names, artifacts),
         "runs": runs.seen(look),
     }
 

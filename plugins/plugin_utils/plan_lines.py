@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import states, table
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import losses, states, table
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
 
 Plan = dict[str, Any]
@@ -31,7 +31,8 @@ def lines(plan: Plan, width: int) -> list[str]:
 def what(plan: Plan) -> list[str]:
     """What is done, with which artifacts, behind which gates; not where."""
     doing = {"applied": "rollout of", "absent": "rollback of"}[plan["want"]]
-    return [f"plan {plan['id']}: {doing} {', '.join(plan['patches'])}", *_artifacts(plan), *_gates(plan)]
+    head = f"plan {plan['id']}: {doing} {', '.join(plan['patches'])}"
+    return [head, *losses.lines(losses.of(plan)), *_artifacts(plan), *_gates(plan)]
 
 
 def wrapped(lines: list[str], width: int) -> list[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import decision as decisions
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import table
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import losses, table
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.ledger import Ledger
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
@@ -48,6 +48,7 @@ def document(plan: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "counts": dict(Counter(host["state"] for host in worst_first({"hosts": hosts, "want": plan["want"]}))),
         "hosts": hosts,
         "batches": plan["batches"],
+        "loses": losses.of(plan),
         "artifacts": {release: kernel["artifacts"] for release, kernel in plan["kernels"].items()},
         "next": [*_next(hosts), *_resume(plan, ledger, decided)],
     }
@@ -76,7 +77,7 @@ def console(report: dict[str, Any], width: int = 120) -> list[str]:
     lines = [title(report), "", *_table(shown, width)]
     if len(shown) < len(hosts):
         lines.append(f"... and {len(hosts) - len(shown)} more hosts: see the report")
-    return [*lines, "", counts(report), *(f"next: {step}" for step in report["next"])]
+    return [*lines, "", *losses.lines(report["loses"]), counts(report), *(f"next: {step}" for step in report["next"])]
 
 
 def _table(hosts: list[dict[str, Any]], width: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import report, table
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import losses, report, table
 
 # What Markdown, or the HTML that it allows, could take for more than text. Of '|' the table takes care.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#~&])")
@@ -19,6 +19,7 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [f"# {_text(report.title(document))}", ""]
     lines += [f"Patches: {_text(', '.join(document['patches']))}. Planned {report.clock(document['created'])},"]
     lines += [f"last entry {_text(report.clock(document['updated']))} UTC.", "", _text(report.counts(document))]
+    lines += [line for told in losses.lines(document["loses"]) for line in ("", f"**{_text(told)}**")]
     for head, section in _SECTIONS.items():
         if content := section(document):
             lines += ["", f"## {head}", "", *content]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils import report_facts, report_plots
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import losses, report_facts, report_plots
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.report import clock, worst_first
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS, STATES
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,6 +35,7 @@ def html(report: dict[str, Any]) -> str:
         style=Markup((_PAGE / "style.css").read_text(encoding="utf-8")),  # noqa: S704
         script=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),  # noqa: S704
         plots=_plots(report),
+        losses=losses.lines(report["loses"]),
         meanings=STATES,
         hosts=worst_first(report),
         elapsed=_elapsed(report),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
 Plan = dict[str, Any]
 # What of a host is compared with when it was found anew; its kernel stays the plan's.
-_FRESH = ("state", "reason", "boot_id", "taint", "counters", "obsolete", "runs")
+_FRESH = ("state", "reason", "boot_id", "taint", "counters", "obsolete", "loses", "runs")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ def agree(plan: Plan, want: str, names: list[str]) -> None:
             f"the plan {plan['id']} is for {', '.join(plan['patches'])}, but kpatch_patches names {', '.join(names)}: "
             "make a new plan"
         )
+
+
+def order(given: plans.Order, plan: Plan) -> plans.Order:
+    """What is asked for now, and what stays or goes as *plan* was told when it was made."""
+    keep, drop = ([*plan.get(key, []), *getattr(given, key)] for key in ("keep", "drop"))
+    return replace(given, keep=keep, drop=drop)
 
 
 def rest(plan: Plan, ledger: Ledger, looks: dict[str, Any]) -> Rest:

@@ -89,6 +89,26 @@ def obsolete(host: dict[str, Any], names: list[str], keep: Sequence[str] = ()) -
     return [name for name in others if not any(fnmatchcase(name, pattern) for pattern in keep)]
 
 
+def unreplaced(host: dict[str, Any], gone: list[str], names: list[str], artifacts: Artifacts) -> list[str]:
+    """Those of the patches *gone* whose place none of *names* takes: what they mend is open once they are off.
+
+    A newer build of a patch has its name, and so is none of *gone*. A cumulative one (manifest: replace) takes the
+    place of all that it finds of its backend. What is beside it once it is on came later, and is not in it.
+    """
+    coming = [
+        one
+        for name in names
+        if (one := artifacts.get(name, {})).get("replace") and _one(host, name, one).state != "applied"
+    ]
+    return [name for name in gone if not any(_takes_place(one, _loaded(host, module_name(name))) for one in coming)]
+
+
+def _takes_place(artifact: dict[str, Any], loaded: dict[str, Any] | None) -> bool:
+    """Whether a cumulative patch takes the place of what is *loaded*; of what is only staged, it does."""
+    backend = (loaded or {}).get("backend")
+    return backend is None or backend == artifact.get("backend")
+
+
 def without(host: dict[str, Any], gone: list[str], verdict: Verdict) -> Verdict:
     """*verdict* on what is to be on, unless all of that is well and one of the patches *gone* is still there."""
     left = {name: _one(host, name, None) for name in gone}

@@ -304,6 +304,10 @@ def identities(fleet: Fleet, name: str) -> dict[str, str]:
     return {one["module"]: one["srcversion"] for one in [host["core"], *host["patches"]] if one}
 
 
+# That two has left the set is meant.
+NEXT = ("-e", "kpatch_drop=two")
+
+
 def next_set(fleet: Fleet) -> None:
     """After a rollout of the set: another build of the core module and of one, two has left the set, three is new."""
     assert fleet.run("rollout").status == 0
@@ -326,7 +330,7 @@ def test_oops_after_an_upgrade_brings_the_former_set_back(fleet: Fleet) -> None:
     for name in EVERYONE:
         fleet.update(name, host=counted(fleet, name, 7))
     fleet.update("h3", faults={"patch": "oops-later"})
-    run = fleet.run("rollout")
+    run = fleet.run("rollout", *NEXT)
     assert run.failed == ["h3"]
     assert identities(fleet, "h1") == {"kpatch": "NEW", "kpatch_one": "NEW", "kpatch_three": "ABC"}
     assert {name: identities(fleet, name) for name in EVERYONE[1:]} == {name: before[name] for name in EVERYONE[1:]}
@@ -344,7 +348,7 @@ def test_former_set_that_can_not_be_put_back_is_told(fleet: Fleet, fault: str, t
     later = {"former": {"order": "another"}} if fault == "again" else {"faults": {"patch": "fail"}}
     kernel = {**fleet.read("h1")["host"]["kernel"], "taint": {"value": 128, "flags": "D"}}
     fleet.update("h1", later=[{}, {**later, "kernel": kernel}])
-    run = fleet.run("rollout")
+    run = fleet.run("rollout", *NEXT)
     assert (run.failed, fleet.states()["h1"]) == (["h1"], "stuck")
     reason = next(host["reason"] for host in fleet.report()["hosts"] if host["host"] == "h1")
     assert told in reason
@@ -358,7 +362,7 @@ def test_host_that_refused_the_new_set_whole_has_nothing_to_be_taken_back(fleet:
     fleet.policy = {"soak": 0}
     fleet.update("h2", faults={"core": "fail"})
     fleet.update("h3", faults={"patch": "taint"})
-    assert fleet.run("rollout").failed == ["h2", "h3"]
+    assert fleet.run("rollout", *NEXT).failed == ["h2", "h3"]
     assert (fleet.states()["h2"], fleet.states()["h3"]) == ("restored", "restored")
     trips = (fleet.hosts / "trips.log").read_text().splitlines()
     changes = [line.split()[0] for line in trips if line.endswith("patchset")]

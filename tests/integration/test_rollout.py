@@ -278,13 +278,14 @@ def test_patch_that_left_the_set_is_taken_off(fleet: Fleet) -> None:
     fleet.update("h2", host={**host, "patches": [*host["patches"], stranger]})
     fleet.forget()
     fleet.patches = ("two", "three")
+    drop = ("-e", "kpatch_drop=one")
     store(fleet.home / "store", RELEASE, "three")
     status = fleet.run("status")
     assert status.failed == EVERYONE
-    check = fleet.run("rollout", "--check")
+    check = fleet.run("rollout", "--check", *drop)
     assert (check.status, fleet.touched, patches_on(fleet)) == (0, [], ["kpatch_one", "kpatch_two"])
     assert "patch one: would change" in check.output
-    run = fleet.run("rollout")
+    run = fleet.run("rollout", *drop)
     assert run.status == 0
     assert plan_line(run.output, "off: one") == "off: one (not in the set any more), on h1, h2, h3, h4, h5"
     plan = json.loads((fleet.rollout() / "plan.json").read_text())
@@ -306,7 +307,7 @@ def test_set_that_only_lost_a_patch_is_no_applied_one(fleet: Fleet) -> None:
     status = fleet.run("status")
     assert "h1 is staged: one is on, and has left the patch set" in " ".join(status.output.split())
     fleet.update("h2", faults={"obsolete": "fail"})
-    run = fleet.run("rollout")
+    run = fleet.run("rollout", "-e", "kpatch_drop=one")
     assert (run.failed, fleet.states()["h2"]) == (["h2"], "apply-failed")
     assert patches_on(fleet) == ["kpatch_two"]
 
@@ -342,3 +343,54 @@ def test_two_sets_on_one_host_leave_each_other_alone_if_they_say_so(fleet: Fleet
     assert plan_line(run.output, "off:") == ""
     assert fleet.run("status", *keep).status == 0
     assert fleet.run("status").failed == EVERYONE
+
+
+@pytest.mark.parametrize("options", [(), ("--check",), ("-e", "kpatch_plan_only=true"), ("-e", "kpatch_drop=three")])
+def test_set_that_takes_off_what_nothing_replaces_is_refused_without_a_word(
+    fleet: Fleet, options: tuple[str, ...]
+) -> None:
+    """Who names one fix and means to add it loses nothing: no host is touched, and both ways on are named."""
+    fleet.patches = ("one",)
+    assert fleet.run("rollout").status == 0
+    fleet.forget()
+    rollouts = sorted(fleet.home.glob("rollouts/*"))
+    fleet.patches = ("two",)
+    run = fleet.run("rollout", *options)
+    assert (run.status != 0, fleet.touched, patches_on(fleet)) == (True, [], ["kpatch_one"])
+    assert sorted(fleet.home.glob("rollouts/*")) == rollouts
+    told = " ".join(run.output.split())
+    assert "5 hosts would lose 1 patch: one on h1, h2, h3, h4, h5" in told
+    assert "-e kpatch_keep=one" in told
+    assert "-e kpatch_drop=one" in told
+
+
+def test_plan_and_report_begin_with_what_hosts_lose(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    fleet.patches = ("two",)
+    frozen = fleet.run("rollout", "-e", "kpatch_drop=o*", "-e", "kpatch_plan_only=true")
+    lines = frozen.output.splitlines()
+    head = "5 hosts LOSE 1 patch, with nothing in place of it: one"
+    assert lines[[line.startswith("plan ") for line in lines].index(True) + 1] == head
+    assert (frozen.status, patches_on(fleet)) == (0, ["kpatch_one", "kpatch_two"])
+    run = fleet.run("rollout", "-e", "kpatch_plan=newest")
+    assert (run.status, patches_on(fleet)) == (0, ["kpatch_two"])
+    assert run.output.splitlines().count(head) == 2, "the plan and the report"
+    assert fleet.report()["loses"] == {"one": EVERYONE}
+    for name in ("report.html", "report.md"):
+        assert head in (fleet.rollout() / name).read_text()
+
+
+def test_resumed_plan_asks_about_what_has_come_since(fleet: Fleet) -> None:
+    fleet.patches = ("two",)
+    assert fleet.run("rollout", "-e", "kpatch_plan_only=true").status == 0
+    fleet.patches = ("one",)
+    assert fleet.run("rollout", "--limit", "h3").status == 0
+    fleet.forget()
+    fleet.patches = ("two",)
+    plan = next(path.parent.name for path in fleet.home.glob("rollouts/*/plan.json") if '"h5"' in path.read_text())
+    for options in ((), ("--check",)):
+        run = fleet.run("rollout", "-e", f"kpatch_plan={plan}", *options)
+        assert (run.status != 0, fleet.touched) == (True, [])
+        assert "1 host would lose 1 patch: one on h3" in " ".join(run.output.split())
+    assert fleet.run("rollout", "-e", f"kpatch_plan={plan}", "-e", "kpatch_keep=one").status == 0
+    assert patches_on(fleet, "h3") == ["kpatch_one", "kpatch_two"]
