@@ -158,6 +158,17 @@ host:
       type: list
       elements: dict
       returned: success
+    at_boot:
+      description: >-
+        The modules that are on again at a boot into this kernel, in the order in which they are loaded. Null if that is
+        damaged; for root only.
+      type: list
+      elements: str
+      returned: success
+    damaged:
+      description: Why that can't be read, with the file and the mend; null if it can. Nothing is loaded meanwhile.
+      type: str
+      returned: success
     unfinished:
       description: Whether an upgrade of a set was cut off; the next change of the host undoes it first. For root only.
       type: bool

@@ -80,6 +80,7 @@ reason:
     - V(core-in-use), patches are registered with the core module.
     - V(core-mismatch), the core module there has another ABI than the patch needs.
     - V(core-missing), the core module is not loaded.
+    - V(damaged), what the host keeps for its boots can't be read; nothing is loaded.
     - V(foreign-patch), another live patch holds one of the functions.
     - V(io-error), the system refused to read or write a file.
     - V(load-failed), the kernel refused the module for some other reason.
@@ -110,6 +111,7 @@ reason:
     - core-in-use
     - core-mismatch
     - core-missing
+    - damaged
     - foreign-patch
     - io-error
     - load-failed

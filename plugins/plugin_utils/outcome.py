@@ -25,7 +25,7 @@ def before(plan: Plan, name: str, look: Any) -> Verdict | None:
     if verdict := _fault(plan, name, look):
         return verdict
     now = now_is(plan, name, look["host"])
-    if now.state in (plan["want"], "transitioning"):
+    if now.state in (plan["want"], "transitioning", "damaged"):
         return now
     return _unfit(look.get("checks") or [])
 

@@ -273,7 +273,7 @@ def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verd
             return Verdict("needs-build", reason)
     on = states.applied(host, order.names, artifacts)
     verdict = states.without(host, states.obsolete(host, order.names, order.keep), on)
-    return verdict if verdict.state == "applied" else states.foreign(host, artifacts) or verdict
+    return verdict if verdict.state in ("applied", "damaged") else states.foreign(host, artifacts) or verdict
 
 
 def _unfit(patch: dict[str, Any], running: dict[str, Any], made: dict[str, Any] | None) -> str:

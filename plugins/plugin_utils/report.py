@@ -26,6 +26,7 @@ _NEXT = {
     "kernel-changed": "run kpatch.fleet.build for the host's new kernel, then the rollout",
     "needs-build": "run kpatch.fleet.build for the host's kernel, then the rollout",
     "foreign-patch": "take the other live patch off first",
+    "damaged": "look at its disk, remove the file that the reason names, then start the playbook again",
     "needs-check": "read its kernel log; a reboot clears the taint, and the live patches with it",
     "unknown": "start the playbook again: it looks at the host first",
 }

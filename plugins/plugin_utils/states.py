@@ -29,6 +29,7 @@ STATES = {
     "kernel-changed": "it runs another kernel than the plan says",
     "lost": "it can't be reached, can't be read, or has rebooted meanwhile",
     "foreign-patch": "another live patch holds a function that is to be replaced",
+    "damaged": "what it keeps for its boots can't be read",
     "needs-check": "it is as wanted, but its kernel has met with something that our modules don't explain",
     "unknown": "it was begun, and the controller ended before the outcome was known",
     "held": "it was not begun: the rollout stopped before, or its checks did not pass before",
@@ -41,11 +42,12 @@ FAULTS = (
     "kernel-changed",
     "transitioning",
     "foreign-patch",
+    "damaged",
     "needs-check",
     "unknown",
 )
 # A host is not touched by a plan that found it so.
-UNTOUCHABLE = ("lost", "needs-build", "foreign-patch", "transitioning")
+UNTOUCHABLE = ("lost", "needs-build", "foreign-patch", "damaged", "transitioning")
 # What loading our modules does to a kernel: out-of-tree, unsigned, live-patched. Any other new flag is a fault.
 EXPECTED_TAINT = frozenset("OEK")
 
@@ -75,6 +77,8 @@ def lost(look: Any) -> Verdict | None:
 
 def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Verdict:
     """How much of the patches *names*, and of the core module if they need it, is on, as the bytes of *artifacts*."""
+    if host.get("damaged"):
+        return Verdict("damaged", host["damaged"])
     if host.get("unfinished"):
         return Verdict("staged", "an upgrade of it was cut off")
     return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
@@ -98,9 +102,14 @@ def unreplaced(host: dict[str, Any], gone: list[str], names: list[str], artifact
     coming = [
         one
         for name in names
-        if (one := artifacts.get(name, {})).get("replace") and _one(host, name, one).state != "applied"
+        if (one := artifacts.get(name, {})).get("replace") and not _is_on(_loaded(host, module_name(name)), one)
     ]
     return [name for name in gone if not any(_takes_place(one, _loaded(host, module_name(name))) for one in coming)]
+
+
+def _is_on(loaded: dict[str, Any] | None, artifact: dict[str, Any]) -> bool:
+    """Whether what is *loaded* is in use, as these very bytes."""
+    return bool(loaded and loaded.get("enabled") and not _differs(loaded, artifact))
 
 
 def _takes_place(artifact: dict[str, Any], loaded: dict[str, Any] | None) -> bool:
@@ -210,14 +219,20 @@ def _one(host: dict[str, Any], name: str, artifact: dict[str, Any] | None) -> Ve
     loaded = _loaded(host, module)
     if loaded is None:
         return Verdict("staged" if module in (host.get("staged") or []) else "absent")
-    if artifact and any(loaded.get(key) != artifact[key] for key in ("srcversion", "build_id")):
+    if artifact and _differs(loaded, artifact):
         return Verdict("staged", f"is on as another build (srcversion {loaded.get('srcversion')})")
     if loaded.get("transition"):
         tasks = loaded.get("blocking") or []
         return Verdict("transitioning", f"is switching, and waits for {'; '.join(tasks)}" if tasks else "")
     if loaded.get("enabled", True):
-        return Verdict("applied")
+        at_boot = host.get("at_boot")
+        kept = at_boot is None or artifact is None or module in at_boot
+        return Verdict("applied") if kept else Verdict("staged", "is on, but not again at a boot")
     return Verdict("staged", "is loaded but disabled")
+
+
+def _differs(loaded: dict[str, Any], artifact: dict[str, Any]) -> bool:
+    return any(loaded.get(key) != artifact[key] for key in ("srcversion", "build_id"))
 
 
 def _loaded(host: dict[str, Any], module: str) -> dict[str, Any] | None:

@@ -259,6 +259,36 @@ def test_survey_and_status_touch_nothing_and_tell_by_their_status(fleet: Fleet) 
     assert fleet.touched == []
 
 
+DAMAGED = "/var/lib/kpatch.fleet/x/enabled.json: is no list of modules; look at its disk, then remove it"
+
+
+@pytest.mark.parametrize(("option", "status"), [("true", 2), ("false", 0)])
+def test_host_whose_list_for_boots_is_damaged_is_named_and_left_alone(fleet: Fleet, option: str, status: int) -> None:
+    fleet.update("h1", host={**fleet.read("h1")["host"], "damaged": DAMAGED, "at_boot": None})
+    run = fleet.run("rollout", "-e", f"kpatch_require_all={option}")
+    assert (run.status, fleet.states()) == (status, {"h1": "damaged", **dict.fromkeys(EVERYONE[1:], "applied")})
+    assert sorted(fleet.touched) == EVERYONE[1:]
+    told = " ".join(run.output.split())
+    assert f"not in a batch: h1 is damaged: {DAMAGED}" in told
+    assert "next: h1: look at its disk, remove the file that the reason names" in told
+    assert fleet.run("status").failed == ["h1"]
+
+
+@pytest.mark.parametrize(("budget", "touched"), [(0, ["h1", "h2"]), (1, ["h1", "h2", "h4", "h5"])])
+def test_list_that_is_damaged_after_the_plan_counts_as_a_failure(fleet: Fleet, budget: int, touched: list[str]) -> None:
+    fleet.policy["budget"] = budget
+    assert fleet.run("rollout", "-e", "kpatch_plan_only=true").status == 0
+    fleet.update("h3", host={**fleet.read("h3")["host"], "damaged": DAMAGED, "at_boot": None})
+    run = fleet.run("rollout", "-e", "kpatch_plan=newest")
+    assert (run.failed, sorted(fleet.touched), fleet.states()["h3"]) == (["h3"], touched, "damaged")
+
+
+def test_rollback_does_not_mind_a_damaged_list(fleet: Fleet) -> None:
+    assert fleet.run("rollout").status == 0
+    fleet.update("h1", host={**fleet.read("h1")["host"], "damaged": DAMAGED, "at_boot": None})
+    assert (fleet.run("rollback").status, fleet.bare()) == (0, EVERYONE)
+
+
 def patches_on(fleet: Fleet, name: str = "h1") -> list[str]:
     return [patch["module"] for patch in fleet.read(name)["host"]["patches"]]
 

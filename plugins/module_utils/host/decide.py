@@ -137,11 +137,12 @@ def _state(found: dict[str, Any] | None) -> str:
 
 
 def _to_running(host: Host, module: str, manifest: Manifest) -> list[str]:
+    _refuse_damaged(host)
     found = find(host, module, manifest)
     if found is None:
         return ["stage", "load", "publish"]
     if same_identity(found, manifest) and found.get("registered", True):
-        return [*_to_enabled(found), *_to_staged(host, module), *_to_one(host, module)]
+        return [*_to_enabled(found), *_to_staged(host, module), *_to_one(host, module), *_to_kept(host, module)]
     if all(loaded_as(one) != manifests.loaded_as(manifest) for one in builds(host, module)):
         # Both are loaded for a while: the new one takes the place of the old one in one switch.
         return ["stage", "load", "clear", "publish"]
@@ -164,6 +165,12 @@ def _to_staged(host: Host, module: str) -> list[str]:
 def _to_one(host: Host, module: str) -> list[str]:
     """A run that was killed before it had unloaded the older build has left that."""
     return ["clear"] if len(builds(host, module)) > 1 else []
+
+
+def _to_kept(host: Host, module: str) -> list[str]:
+    """A run that was killed in between has left it out of what is on again at a boot, or that was removed."""
+    at_boot = host.get("at_boot")
+    return ["keep"] if at_boot is not None and module not in at_boot else []
 
 
 def _to_disabled(found: list[dict[str, Any]]) -> list[str]:
@@ -189,6 +196,12 @@ def _to_unloaded(host: Host, module: str) -> list[str]:
         return []
     _refuse_core_in_use(host, module)
     return [*_off(found), "unload"]
+
+
+def _refuse_damaged(host: Host) -> None:
+    """Nothing comes on that could not be kept for the next boot, or in an order that nobody can read any more."""
+    if host.get("damaged"):
+        raise HostError("damaged", host["damaged"])
 
 
 def _refuse_core_in_use(host: Host, module: str) -> None:

@@ -14,6 +14,7 @@ REASONS = (
     "core-in-use",  # patches are registered with the core module
     "core-mismatch",  # the core module there has another ABI than the patch needs
     "core-missing",  # the core module is not loaded
+    "damaged",  # what the host keeps for its boots can't be read
     "foreign-patch",  # another live patch holds one of the functions
     "io-error",  # the system refused to read or write a file
     "load-failed",  # the kernel refused the module for some other reason

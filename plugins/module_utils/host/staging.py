@@ -27,6 +27,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.host.preflight import
 _BASE = "var/lib/kpatch.fleet"
 # What is to be on with this kernel; read at boot.
 ENABLED = "enabled.json"
+_ANEW = "look at its disk, then remove it and roll out again: that writes it anew"
 # Room for the manifest, for what is kept of the set before, and for what the file system itself needs.
 _SPARE_BYTES = 64 * 1024
 _SPARE_INODES = 8
@@ -65,11 +66,16 @@ class Staging:
         return [found for module in dict.fromkeys([*order, *modules]) if (found := self._told(module))]
 
     def _enabled_or_none(self) -> list[str]:
-        """A look does not fail for a list that is damaged: whoever loads by it, does."""
+        """A look does not fail for a list that is damaged: whoever loads by it, or adds to it, does."""
+        return [] if self.damage() else self.enabled()
+
+    def damage(self) -> str | None:
+        """Why `enabled` can't be read, and the mend; None if it can."""
         try:
-            return self.enabled()
-        except HostError:
-            return []
+            self.enabled()
+        except HostError as error:
+            return str(error)
+        return None
 
     def _told(self, module: str) -> dict[str, Any] | None:
         try:
@@ -80,15 +86,22 @@ class Staging:
 
     def enabled(self) -> list[str]:
         """The modules that are to be on with this kernel, in the order in which they are loaded."""
+        path = self.directory / ENABLED
         try:
-            kept = json.loads(read_text(self.directory / ENABLED) or "[]")
+            text = read_text(path)
+            kept = [] if text is None else json.loads(text)
+        except HostError as error:
+            raise HostError("damaged", f"{error}; {_ANEW}") from error
         except ValueError as error:
-            message = f"{self.directory / ENABLED}: is not a list of modules: {error}; roll out again"
-            raise HostError("bad-manifest", message) from error
-        return [module for module in kept if isinstance(module, str)] if isinstance(kept, list) else []
+            raise HostError("damaged", f"{path}: is damaged: {error}; {_ANEW}") from error
+        if not isinstance(kept, list) or not all(isinstance(module, str) for module in kept):
+            raise HostError("damaged", f"{path}: is no list of modules; {_ANEW}")
+        return kept
 
     def keep_enabled(self, module: str, on: bool) -> None:
         """Keep in mind whether *module* is to be on, for the next boot."""
+        if not on and self.damage():
+            return  # nothing is loaded by a list that can't be read
         before = self.enabled()
         after = [*before, module] if on and module not in before else [one for one in before if on or one != module]
         if after == before:

@@ -24,6 +24,7 @@ def read_host(root: Path) -> dict[str, Any]:
     kernel = read_kernel(root)
     staging = Staging(root, kernel["release"])
     staged = staging.modules()
+    damage = None if staged is None else staging.damage()
     return {
         "kernel": kernel,
         "core": read_core(root),
@@ -32,5 +33,7 @@ def read_host(root: Path) -> dict[str, Any]:
         "order": order.read(root),
         "staged": staged,
         "manifests": staging.manifests(),
+        "at_boot": None if staged is None or damage else staging.enabled(),
+        "damaged": damage,
         "unfinished": None if staged is None else Kept(staging, UPGRADE).read() is not None,
     }

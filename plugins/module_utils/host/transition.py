@@ -148,6 +148,9 @@ class Transition:
     def _do_publish(self) -> None:
         self.staging.publish(self.module)
 
+    def _do_keep(self) -> None:
+        self.staging.keep_enabled(self.module, True)
+
     def _do_unstage(self) -> None:
         self.staging.remove(self.module)
 

@@ -78,6 +78,25 @@ def test_rollback_leaves_what_it_does_not_name(order: plan.Order) -> None:
     assert made["hosts"]["h"]["obsolete"] == []
 
 
+def test_host_with_a_damaged_list_for_its_boots_is_in_no_batch(order: plan.Order) -> None:
+    seen = look("kpatch", "kpatch_fix")
+    seen["host"]["damaged"] = "enabled.json: is no list"
+    made = plan.make("id", order, {"h": seen}, False)
+    assert (made["hosts"]["h"]["state"], made["hosts"]["h"]["reason"]) == ("damaged", "enabled.json: is no list")
+    assert made["batches"] == []
+
+
+@pytest.mark.parametrize(
+    ("at_boot", "state"), [(None, "applied"), (["kpatch", "kpatch_fix"], "applied"), ([], "staged")]
+)
+def test_what_would_not_be_on_again_at_a_boot_is_not_applied(
+    order: plan.Order, at_boot: list[str] | None, state: str
+) -> None:
+    seen = look("kpatch", "kpatch_fix")
+    seen["host"]["at_boot"] = at_boot
+    assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == state
+
+
 def test_store_that_is_not_there_is_named(order: plan.Order, tmp_path: Path) -> None:
     host = plan.make("id", replace(order, store=tmp_path / "gone"), {"h": look()}, False)["hosts"]["h"]
     assert host["state"] == "needs-build"
