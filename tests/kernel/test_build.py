@@ -132,6 +132,38 @@ def test_livepatch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
     host.run("rmmod 8021q")
 
 
+ARRAY, BITMAP = "drivers/md/md.c", "drivers/md/md-bitmap.c"
+MD = "/sys/block/md_kpatch/md"
+
+
+@pytest.mark.parametrize(("backend", "switch"), [("kpatch", "kernel"), ("livepatch", "thread")])
+def test_of_a_module_s_functions_of_one_name_the_right_one_is_called(
+    host: Host, core: Builder, backend: str, switch: str
+) -> None:
+    """md_mod has two metadata_show(): what an array's description is, and where that of its bitmap is."""
+    calls = "\tif (mddev)\n\t\treturn metadata_show(mddev, page);\n"
+    declared = "static noinline ssize_t metadata_show(struct mddev *mddev, char *page);\n\nstatic ssize_t\n"
+    diff = "".join(
+        core.diff(file, f"static ssize_t\n{head}\n{{\n{first}", f"{declared}{head}\n{{\n{first}{calls}")
+        for file, head, first in (
+            (ARRAY, "level_show(struct mddev *mddev, char *page)", "\tstruct md_personality *p;\n\tint ret;\n"),
+            (BITMAP, "location_show(struct mddev *mddev, char *page)", "\tssize_t len;\n"),
+        )
+    )
+    result = core.patch(f"one-name-{backend}", diff, switch, backend)
+    assert result.manifest is not None
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    host.run("modprobe -r md_mod 2> /dev/null; ! grep -q '^md_mod ' /proc/modules")
+    host.load(result.manifest["module"])
+    host.run("modprobe md_mod && echo md_kpatch > /sys/module/md_mod/parameters/new_array")
+    try:
+        assert host.read(f"{MD}/metadata_version") == host.read(f"{MD}/level") == "none"
+        assert host.read(f"{MD}/bitmap/metadata") == host.read(f"{MD}/bitmap/location") == "internal"
+    finally:
+        host.run(f"echo clear > {MD}/array_state; for i in $(seq 50); do modprobe -r md_mod && exit; sleep 0.1; done")
+
+
 def test_a_header_change_and_a_new_file(host: Host, core: Builder) -> None:
     header = core.diff("fs/proc/internal.h", "struct mempolicy;\n", "struct mempolicy;\nint kpatch_answer(void);\n")
     user = core.diff(MEMINFO, "\tsi_meminfo(&i);\n", "\tsi_meminfo(&i);\n\ti.totalram = kpatch_answer();\n")
