@@ -205,13 +205,24 @@ def parse_command(source: str, text: str) -> Unit:
     return Unit(source, _object(commands[0]), tuple(commands[0]), tuple(objtool))
 
 
-def compile_unit(tree: Tree, which: Unit, out: Path, place: Path, sectioned: bool = False, debug: str = "-g0") -> None:
+def compile_unit(
+    tree: Tree,
+    which: Unit,
+    out: Path,
+    place: Path,
+    sectioned: bool = False,
+    debug: str = "-g0",
+    before: str | None = None,
+) -> None:
     """Make *which* at *out* as the kernel's build makes it, but for debug information, of which it has none.
 
     *place* is a workplace (see overlay), whose source is compiled; *sectioned* puts each function and each variable
-    into a section of its own; *debug* is another option for debug information.
+    into a section of its own; *debug* is another option for debug information; *before* is a directory of it with
+    headers that come before the kernel's.
     """
     command = _command(tree, which, out)
+    if before is not None:
+        command.insert(1, f"-I{before}")
     _compile(tree, which, [*command[:-1], *(_SECTIONED if sectioned else ()), debug, command[-1]], place)
     _objtool(tree, which, out)
 

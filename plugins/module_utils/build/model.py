@@ -84,6 +84,7 @@ class ObjectContext:
     symbols: SymbolTable  # of `object`: the vmlinux or the module's .ko, best of the symbols package
     vmlinux: SymbolTable  # the same table when `object` is "vmlinux"
     sizes: Mapping[str, int] = field(default_factory=dict)  # of special sections' entries; see btf.entry_sizes()
+    roomy: bool = False  # whether static branches were given room: functions may be longer than the kernel's then
     lines_move: bool = False  # whether nobody has seen to it, by #line, that __LINE__ stays as it was
 
 
@@ -151,6 +152,7 @@ class ObjectDiff:
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    cramped: bool = False  # whether a static branch wants more room; see static_branch.py
     plan: Plan | None = None  # what emit() needs; None if there are refusals
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, match
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, match, static_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
@@ -22,6 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.originals impor
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
+_Make = Callable[[Path, bool], None]  # makes the original; whether static branches are to be long
 
 
 class Pair:
@@ -39,6 +41,8 @@ class Pair:
         self._tree, self._plain, self._patched, self.folder = tree, plain, patched, folder
         self._context, self._image = context, image
         self._numbers = itertools.count()
+        for place in (plain, patched):
+            static_branch.make_room(place)
 
     def including(self, unit: kbuild.Unit) -> Outcome:
         """A unit that may include what the patch changes: most turn out to have nothing of it."""
@@ -52,13 +56,13 @@ class Pair:
 
     def changed(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch changes."""
-        return self._guarded(unit, lambda out: kbuild.compile_unit(self._tree, unit, out, self._plain, sectioned=True))
+        return self._guarded(unit, lambda out, roomy: self._sectioned(unit, out, self._plain, roomy))
 
     def added(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch adds: all of it is new."""
-        return self._guarded(unit, lambda out: kbuild.compile_nothing(self._tree, unit, out, self._plain))
+        return self._guarded(unit, lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain))
 
-    def _guarded(self, unit: kbuild.Unit, make_original: Callable[[Path], None]) -> Outcome:
+    def _guarded(self, unit: kbuild.Unit, make_original: _Make) -> Outcome:
         folder = self.folder / str(next(self._numbers))
         folder.mkdir()
         try:
@@ -66,18 +70,28 @@ class Pair:
         except RefusedError as error:
             return None, error.refusals
 
-    def _compare(self, unit: kbuild.Unit, stem: Path, make_original: Callable[[Path], None]) -> Outcome:
-        original, patched, shipped = (stem.with_name(f"{stem.name}.{kind}.o") for kind in _KINDS)
-        kbuild.compile_unit(self._tree, unit, patched, self._patched, sectioned=True)
-        make_original(original)
-        if original.read_bytes() == patched.read_bytes():
+    def _compare(self, unit: kbuild.Unit, stem: Path, make_original: _Make) -> Outcome:
+        diff = self._diff(unit, stem, make_original)
+        if diff is not None and diff.cramped:
+            diff = self._diff(unit, stem, make_original, roomy=True)
+        if diff is None:
             return None, []
-        diff = diff_objects(original, patched, self._context(unit))
         if not diff.changed:
             return diff, diff.refusals
+        shipped = stem.with_name(f"{stem.name}.shipped.o")
         kbuild.compile_unit(self._tree, unit, shipped, self._plain)
         diff.originals = originals(shipped, [changed.name for changed in diff.changed])
         return diff, diff.refusals + match.compare(shipped, self._image(unit.object), diff)
 
+    def _diff(self, unit: kbuild.Unit, stem: Path, make_original: _Make, roomy: bool = False) -> ObjectDiff | None:
+        """What differs with the patch, if anything; *roomy* if static branches are to be long."""
+        original, patched = (stem.with_name(f"{stem.name}.{kind}.o") for kind in ("original", "patched"))
+        self._sectioned(unit, patched, self._patched, roomy)
+        make_original(original, roomy)
+        if original.read_bytes() == patched.read_bytes():
+            return None
+        return diff_objects(original, patched, replace(self._context(unit), roomy=roomy))
 
-_KINDS = ("original", "patched", "shipped")
+    def _sectioned(self, unit: kbuild.Unit, out: Path, place: Path, roomy: bool) -> None:
+        before = static_branch.ROOM if roomy else None
+        kbuild.compile_unit(self._tree, unit, out, place, sectioned=True, before=before)

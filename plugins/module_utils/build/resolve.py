@@ -44,7 +44,8 @@ class Resolver:
     def sympos(self, piece: Piece) -> int | None:
         """Which of the symbols of its name a piece of the original is; None if its object has none."""
         symbol = known(piece.symbol, "only pieces with a name are looked up")
-        return self._group.sympos(symbol.name, symbol.bind == e.STB_LOCAL, symbol.size)
+        size = 0 if self._context.roomy and piece.kind is Kind.FUNCTION else symbol.size
+        return self._group.sympos(symbol.name, symbol.bind == e.STB_LOCAL, size)
 
     def external(self, name: str) -> Outside:
         """A symbol that the object file leaves undefined."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import static_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.correlate import (
     Correlation,
     is_copied,
@@ -37,7 +38,9 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.runtime import 
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import (
     DYNAMIC_DEBUG,
+    JUMPS,
     KEYED,
+    ORC_IP,
     READ_AT_BOOT,
     Entries,
     Entry,
@@ -49,6 +52,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
 
+_KEY_FLAGS = 3  # in the address of a __jump_table entry's key: whether the branch is inverted, a mark for objtool
 _TRACEPOINT = re.compile(r"__tracepoint_(\w+)")
 _FAMILY = re.compile(r"\.cold(\.\d+)?$")
 _KEPT = (".data..ro_after_init", DYNAMIC_DEBUG, ".altinstr_replacement", ".altinstr_aux")
@@ -80,6 +84,7 @@ class Selection:
         self._outside: dict[Outside, e.Symbol] = {}
         self._refusals: list[Refusal] = []
         self._notes: list[Added] = []
+        self._cramped = False
 
     def plan(self, changed: Iterable[Piece], new: Iterable[Piece], result: ObjectDiff) -> Plan:
         """The plan; refusals and what was added are noted in *result*."""
@@ -120,6 +125,7 @@ class Selection:
                 result.added_data.append(Added(self._context.object, piece.name, _why_along(piece, self._pairs)))
         result.refusals += self._refusals
         result.notes += self._notes
+        result.cramped = self._cramped
 
     def _refuse(self, what: str, reason: str) -> None:
         self._refusals.append(Refusal(self._context.source, what, reason))
@@ -204,21 +210,18 @@ class Selection:
     def _section_of(self, entry: Entry) -> e.Section:
         """The section of its own that an entry gets; code may refer to it before it is placed."""
         if id(entry) not in self._entry_sections:
-            flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
-            data = entry.data
-            align = _alignment(entry.section, len(data))
-            section = e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
-            self._entry_sections[id(entry)] = section
+            self._entry_sections[id(entry)] = _entry_section(entry)
         return self._entry_sections[id(entry)]
 
     def _place_entry(self, entry: Entry) -> None:
         owner = known(entry.owner, "only entries with an owner are looked up")
-        section = self._section_of(entry)
+        made = (self._reloc(owner, entry.section, reloc, entry.start) for reloc in entry.relocs)
+        self._place_with(entry, self._section_of(entry), [reloc for reloc in made if reloc is not None])
+
+    def _place_with(self, entry: Entry, section: e.Section, relocs: list[e.Reloc]) -> None:
+        """Place *section*, an entry, with its relocations and its companion."""
+        section.relocs = relocs
         self._plan.sections.append(section)
-        for reloc in entry.relocs:
-            made = self._reloc(owner, entry.section, reloc, entry.start)
-            if made is not None:
-                section.relocs.append(made)
         if entry.companion is not None:
             whole, start, end = entry.companion
             data = whole.data[start:end]
@@ -244,7 +247,7 @@ class Selection:
         """Whether the kernel need not be told of the entry: its key is in a module, and the code does without it.
 
         A call that the kernel does not know of goes to the static call's trampoline, which always knows the way. A
-        tracepoint that the kernel does not know of stays off: __tracepoint_btrfs_convert_extent_bit.
+        branch tests its key. Where there is no room for that a tracepoint stays off.
         """
         if entry.section.name not in KEYED:
             return False
@@ -252,11 +255,50 @@ class Selection:
         outside = self._outside_of(target)
         if outside is None or outside.where is not Where.CORE:
             return False
+        if entry.section.name != JUMPS or self._test_key(piece, entry, outside):
+            return True
         tracepoint = _TRACEPOINT.match(outside.name)
-        if entry.section.name == "__jump_table" and tracepoint:
+        if tracepoint is not None:
             note = f"the tracepoint {tracepoint[1]} of module {outside.object} is off in it while the patch is on"
             self._notes.append(Added(self._context.object, piece.name, note))
-        return entry.section.name != "__jump_table" or tracepoint is not None
+        return tracepoint is not None
+
+    def _test_key(self, piece: Piece, entry: Entry, key: Outside) -> bool:
+        """Let the code test the key of a static branch, if there is room for that; see static_branch.py."""
+        section, at = self._sections[id(piece)], self._parts.target(entry.section, entry.relocs[0]).offset
+        if not static_branch.has_room(section.data, at):
+            self._cramped = True
+            return False
+        target = self._parts.target(entry.section, entry.relocs[2])
+        label = self._reloc(piece, entry.section, entry.relocs[1], entry.relocs[1].offset)
+        if label is None:
+            return True
+        start, of_key, of_label = static_branch.append_test(section, at, bool(target.offset & 1))
+        addend = (target.offset & ~_KEY_FLAGS) + static_branch.KEY_ADDEND
+        if target.piece is not None and target.piece.symbol is not None:
+            addend -= target.piece.symbol.value - target.piece.start
+        section.relocs.append(e.Reloc(of_key, e.R_PC32, self._undefined(key, target.symbol), addend))
+        section.relocs.append(e.Reloc(of_label, e.R_PC32, label.symbol, label.addend - 4))
+        self._grow(piece)
+        self._unwind_alike(piece, at, start)
+        return True
+
+    def _grow(self, piece: Piece) -> None:
+        """Let the symbol of a piece cover what was appended to it: whoever is there is in that function."""
+        symbol = self._symbols[id(piece)]
+        symbol.size = self._sections[id(piece)].size - symbol.value
+
+    def _unwind_alike(self, piece: Piece, at: int, start: int) -> None:
+        """The stack is at *start*, appended to a piece, as it is at *at*."""
+        entries = [entry for entry in self._entries.of(piece) if entry.section.name == ORC_IP]
+        offsets = [self._parts.target(entry.section, entry.relocs[0]).offset for entry in entries]
+        before = [(offset, number) for number, offset in enumerate(offsets) if offset <= at]
+        if before:
+            entry = entries[max(before)[1]]
+            symbol = self._symbols[id(piece)]
+            self._place_with(
+                entry, _entry_section(entry), [e.Reloc(0, entry.relocs[0].type, symbol, start - symbol.value)]
+            )
 
     def _outside_of(self, target: Target) -> Outside | None:
         """Where the kernel has it, if that is known."""
@@ -335,7 +377,7 @@ class Selection:
         if outside.where is not Where.CORE:
             return True
         if source.name in KEYED:
-            what = "static branch" if source.name == "__jump_table" else "static call"
+            what = "static branch" if source.name == JUMPS else "static call"
             self._refuse(
                 piece.name,
                 f"it has a {what} whose key {outside.name} is in the module {outside.object}: the key can't be found "
@@ -368,6 +410,13 @@ def _why_along(piece: Piece, pairs: Correlation) -> str:
     if pairs.was_separated(piece):
         return "a constant that changed: the functions that use it get a copy"
     return "new data"
+
+
+def _entry_section(entry: Entry) -> e.Section:
+    flags = entry.section.flags & (e.SHF_WRITE | e.SHF_ALLOC)
+    data = entry.data
+    align = _alignment(entry.section, len(data))
+    return e.Section(entry.section.name, e.SHT_PROGBITS, flags, align, 0, data, len(data))
 
 
 def _alignment(section: e.Section, offset: int) -> int:

@@ -29,7 +29,8 @@ ALTERNATIVES = ".altinstructions"
 BUGS = "__bug_table"
 RUNTIME = "runtime_"
 DYNAMIC_DEBUG = "__dyndbg"
-KEYED = ("__jump_table", ".static_call_sites")
+JUMPS = "__jump_table"
+KEYED = (JUMPS, ".static_call_sites")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ TABLES = {
     ALTERNATIVES: Table(1, compared=True),
     BUGS: Table(1, compared=True),
     "__ex_table": Table(2, compared=True),
-    "__jump_table": Table(3, compared=True),
+    JUMPS: Table(3, compared=True),
     ".parainstructions": Table(1, compared=True),
     ".static_call_sites": Table(2, compared=True),
     ".smp_locks": Table(1),

@@ -41,8 +41,10 @@ int other_module(int);
     ".pushsection __bug_table,\\"aw\\"\\n2: .long 1b - .\\n.long %c1 - .\\n.long %c2 - .\\n" \\
     ".word %c3\\n.word 0\\n.popsection" \\
     : "=r" (bug) : "i" (text), "i" (__FILE__), "i" (__LINE__)); bug; })
-#define STATIC_BRANCH(key) ({ __label__ yes; int r = 0; \\
-    asm goto("1: .byte 0x0f,0x1f,0x44,0,0\\n.pushsection __jump_table,\\"aw\\"\\n.balign 8\\n.long 1b - .\\n" \\
+#define STATIC_BRANCH(key) BRANCH("0x0f,0x1f,0x44,0,0", key)
+#define SHORT_BRANCH(key) BRANCH("0x66,0x90", key)
+#define BRANCH(nop, key) ({ __label__ yes; int r = 0; \\
+    asm goto("1: .byte " nop "\\n.pushsection __jump_table,\\"aw\\"\\n.balign 8\\n.long 1b - .\\n" \\
     ".long %l[yes] - .\\n.quad %c0 - .\\n.popsection" : : "i" (key) : : yes); if (0) { yes: r = 1; } r; })
 """
 STUBS = """

@@ -194,9 +194,11 @@ int first(int x) { if (STATIC_BRANCH(&__tracepoint_demo)) exported("traced", x);
 """
 
 
-def test_a_tracepoint_of_a_module_is_left_out_and_told(pair: Pair) -> None:
-    diff = pair.diff(TRACED, TRACED.replace("+ x", "- x"), "demo")
+def test_a_tracepoint_of_a_module_without_room_is_left_out_and_told(pair: Pair) -> None:
+    traced = TRACED.replace("STATIC_BRANCH", "SHORT_BRANCH")
+    diff = pair.diff(traced, traced.replace("+ x", "- x"), "demo")
     assert not diff.refusals
+    assert diff.cramped
     assert names(diff.changed) == ["first"]
     (note,) = diff.notes
     assert note.name == "first"

@@ -325,15 +325,6 @@ def names_of(refusals: list) -> list[str]:
     return sorted(refusal.function for refusal in refusals)
 
 
-def test_a_static_branch_on_a_key_of_a_module_is_refused(pair: Pair) -> None:
-    before = "int key[4]; int first(int x) { return STATIC_BRANCH(&key) + x; }"
-    after = before.replace("+ x", "- x")
-    assert not pair.diff(before, after).refusals
-    (refusal,) = pair.diff(before, after, "demo").refusals
-    assert refusal.function == "first"
-    assert "static branch" in refusal.reason
-
-
 # struct alt_instr of 6.1 (arch/x86/include/asm/alternative.h).
 ALTERNATIVE = """
 #define ALTERNATIVE(new) asm volatile("1: .byte 0x0f,0x1f,0x44,0,0\\n.pushsection .altinstructions,\\"a\\"\\n" \\
