@@ -89,7 +89,7 @@ def make(
         try:
             return run()
         except BuildError as error:
-            if not generators.lacking(str(error)) or not generators.add(tree, _prepare, say):
+            if not generators.lacking(error.said) or not generators.add(tree, _prepare, say):
                 raise
         return run()
 
@@ -153,7 +153,7 @@ def units(
                 noted = _NOTED if _runs_objtool_apart(tree) else ()
                 make(tree, "-k", *noted, *goals, first=Path(directory), say=say)
             except BuildError as error:
-                said = str(error)
+                said = error.said or str(error)
     found: list[Unit] = []
     refusals: list[Refusal] = []
     for source in built:
@@ -256,7 +256,7 @@ def _compile(tree: Tree, which: Unit, command: Sequence[Arg], place: Path) -> st
     try:
         return tree.tools.run(command, cwd=place)
     except BuildError as error:
-        raise _refused(which.source, f"it does not compile: {_first_errors(str(error))}") from error
+        raise _refused(which.source, f"it does not compile: {_first_errors(error)}") from error
 
 
 def external_objects(tree: Tree, directory: Path, *targets: str) -> None:
@@ -338,6 +338,6 @@ def _refused(source: str, reason: str) -> RefusedError:
     return RefusedError([Refusal(source, WHOLE_FILE, reason)])
 
 
-def _first_errors(said: str) -> str:
-    errors = [line.strip().removeprefix(f"{SOURCE}/") for line in said.splitlines() if "error:" in line]
-    return "; ".join(errors[:_ERROR_LINES]) or said
+def _first_errors(error: BuildError) -> str:
+    errors = [line.strip().removeprefix(f"{SOURCE}/") for line in error.said.splitlines() if "error:" in line]
+    return "; ".join(errors[:_ERROR_LINES]) or str(error)

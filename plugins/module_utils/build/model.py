@@ -29,6 +29,8 @@ VMLINUX = "vmlinux"
 class BuildError(Exception):
     """The build can't go on; the text names the thing and the mend."""
 
+    said: str = ""  # all that the program said that failed; the text has only its end
+
 
 class ElfError(BuildError):
     """A file is not the ELF file that it has to be; the text names file, place and what is wrong."""

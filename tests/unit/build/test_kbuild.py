@@ -161,6 +161,32 @@ def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Pa
     assert len(said) == 1
 
 
+# Each goal that make gives up is one more line behind the one that tells why.
+WANTING = """
+$(MAKECMDGOALS): %.o: generated.h
+generated.h: some.list; ./generator > $@
+"""
+
+
+def test_a_lacking_program_is_seen_however_many_objects_want_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(tmp_path, "6.1.0-1-amd64", "6.1.1-1", "ab", "gcc-12 (Debian 12.2.0-14) 12.2.0", "", "", "")
+    for directory in (tree.source, tree.objects):
+        directory.mkdir()
+    (tree.source / "Makefile").write_text(WANTING)
+
+    def add(*_arguments: object) -> bool:
+        (tree.objects / "some.list").touch()
+        (tree.objects / "generator").write_text("#!/bin/sh\n")
+        (tree.objects / "generator").chmod(0o755)
+        return True
+
+    monkeypatch.setattr(generators, "add", add)
+    kbuild.make(tree, "-k", *(f"net/some/number-{number}.o" for number in range(100)))
+    assert (tree.objects / "generated.h").exists()
+
+
 # How 5.10 has it: objtool is a command of its own, and only the compiler's is noted.
 APART = """
 objtool_obj = $(if $(exempt),,./tools/objtool/objtool)
