@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -48,13 +47,6 @@ _ENTRIES = {
 }
 
 
-@dataclass(frozen=True)
-class _Type:
-    name: str
-    kind: int
-    size: int  # or the type that it refers to
-
-
 def entry_sizes(path: Path) -> dict[str, int]:
     """The sizes of the special sections' entries, by section, as far as the kernel at *path* describes them."""
     types = read(path)
@@ -66,10 +58,7 @@ def entry_sizes(path: Path) -> dict[str, int]:
 
 def read(path: Path) -> Types | None:
     """The types of an ELF file; None if it describes none."""
-    try:
-        image = memoryview(path.read_bytes())
-    except OSError as error:
-        raise ElfError(f"{path}: can't be read: {error.strerror}") from error
+    image = e.mapped(path)
     for header in e.headers(path, image, (e.ET_REL, e.ET_EXEC, e.ET_DYN)):
         if header.name == ".BTF" and header.type != e.SHT_NOBITS:
             return Types(image[header.offset : header.offset + header.size], str(path))
@@ -93,27 +82,29 @@ class Types:
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """The sizes of the structs of these names."""
-        wanted = set(names)
-        return {t.name: t.size for t in self._types if t.kind == _STRUCT and t.name in wanted}
+        places = {place: name for name in names for place in self._places(name.encode())}
+        return {places[name]: size for name, kind, size in self._types if kind == _STRUCT and name in places}
+
+    def _places(self, name: bytes) -> Iterable[int]:
+        """Where in the strings a name can be that is *name*: also at the end of a longer one."""
+        place = self._strings.find(name + b"\0")
+        while place >= 0:
+            yield place
+            place = self._strings.find(name + b"\0", place + 1)
 
     def _damaged(self, what: str) -> ElfError:
         return ElfError(f"{self._where}: .BTF is damaged: {what}")
 
-    def _walk(self) -> Iterable[_Type]:
-        at, data = 0, self._data
+    def _walk(self) -> Iterable[tuple[int, int, int]]:
+        """Each type: where its name is in the strings, its kind, and its size or the type that it refers to."""
+        at, data, last = 0, self._data, max(self._strings.rfind(b"\0"), 0)
         while at < len(data):
             name, info, size = _TYPE.unpack_from(data, at)
             kind, count = info >> 24 & 0x1F, info & 0xFFFF
             fixed, each = _TAIL.get(kind, (0, 0))
-            yield _Type(self._text(name), kind, size)
+            if name > last:
+                raise self._damaged(f"a name at {name} is outside of its strings")
+            yield name, kind, size
             at += _TYPE.size + fixed + each * count
         if at > len(data):
             raise self._damaged("its last type is cut off")
-
-    def _text(self, offset: int) -> str:
-        if not offset:
-            return ""
-        end = self._strings.find(b"\0", offset)
-        if end < 0:
-            raise self._damaged(f"a name at {offset} is outside of its strings")
-        return self._strings[offset:end].decode("utf-8", "surrogateescape")

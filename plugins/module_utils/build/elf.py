@@ -9,6 +9,7 @@ damaged files. Symbols and sections are referred to as objects, so that the writ
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,17 @@ def string_at(strings: bytes, offset: int, path: Path) -> str:
     if end < 0:
         raise ElfError(f"{path}: damaged: a name at offset {offset} is outside its string table, or too long")
     return strings[offset:end].decode("utf-8", "surrogateescape")
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file of which little is wanted: a vmlinux is large."""
+    try:
+        with path.open("rb") as stream:
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise ElfError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError:  # an empty file
+        return memoryview(b"")
 
 
 def headers(path: Path, image: memoryview, types: tuple[int, ...] = (ET_REL,)) -> list[Header]:

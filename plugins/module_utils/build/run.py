@@ -75,9 +75,9 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
         raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip()
-        error = BuildError(f"{_short(command)}: failed with status {done.returncode}: {said[-_TAIL:]}")
-        error.said = said
-        raise error
+        failed = BuildError(f"{_short(command)}: failed with status {done.returncode}: {said[-_TAIL:]}")
+        failed.said = said
+        raise failed
     return done.stdout + done.stderr if warnings else done.stdout
 
 

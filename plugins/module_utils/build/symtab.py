@@ -11,10 +11,11 @@ tell its group from the others.
 from __future__ import annotations
 
 import bisect
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, ElfError
@@ -26,17 +27,23 @@ class AmbiguousError(BuildError):
     """Several symbols have the name, and nothing tells which one is meant."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A symbol as kallsyms will see it."""
 
     name: str
-    place: tuple[int, int, int]  # orders symbols as their addresses do: (part of a module, section, value)
+    part: int  # of a module, as its loader lays it out
+    section: int
+    value: int
     size: int
     local: bool
-    index: int  # in the symbol table: symbols of one object file are neighbours
+    number: int  # in the symbol table: symbols of one object file are neighbours
     file: int  # the number of the FILE symbol before it; 0 if it has none
-    weak: bool = False
+    weak: bool
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Orders symbols as their addresses do."""
+        return self[1:4]
 
 
 class SymbolTable:
@@ -45,35 +52,35 @@ class SymbolTable:
     def __init__(self, entries: Iterable[Entry], files: Iterable[str] = ()) -> None:
         """*files*: the names of the FILE symbols, the first of which is number 1."""
         self._files = ["", *files]
-        self._by_name: dict[str, list[Entry]] = defaultdict(list)
-        self._by_file: dict[int, set[str]] = defaultdict(set)
-        self._locals: list[tuple[int, str]] = []
+        # A hundred thousand names have one symbol each: lists are kept of the others only.
+        self._first: dict[str, Entry] = {}
+        self._same: dict[str, list[Entry]] = {}
         for entry in entries:
-            self._by_name[entry.name].append(entry)
-            if entry.local:
-                self._by_file[entry.file].add(entry.name)
-                self._locals.append((entry.index, entry.name))
-        for same in self._by_name.values():
+            first = self._first.setdefault(entry.name, entry)
+            if first is not entry:
+                self._same.setdefault(entry.name, [first]).append(entry)
+        for same in self._same.values():
             same.sort(key=lambda entry: entry.place)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._by_name
+        return name in self._first
 
     def group(self, source: str, names: set[str]) -> Group:
         """The local symbols of the object file made of *source*, whose local symbols are *names*."""
         basename = source.rsplit("/", 1)[-1]
-        scores = {
-            number: len(names & self._by_file.get(number, set()))
-            for number, file in enumerate(self._files)
-            if number and file == basename
-        }
+        scores = {number: 0 for number, file in enumerate(self._files) if number and file == basename}
+        for name in names:
+            for number in {entry.file for entry in self.entries(name) if entry.local} & scores.keys():
+                scores[number] += 1
         best = max(scores.values(), default=0)
         numbers = [number for number, score in scores.items() if score == best]
         return Group(self, frozenset(numbers) if best else None, frozenset(names))
 
     def entries(self, name: str) -> list[Entry]:
         """All symbols of that name, in the order of their addresses."""
-        return self._by_name.get(name, [])
+        if name in self._same:
+            return self._same[name]
+        return [self._first[name]] if name in self._first else []
 
     def ordinal(self, name: str, sympos: int) -> int:
         """Which address of that name it is that livepatch calls *sympos*.
@@ -91,18 +98,23 @@ class SymbolTable:
         if not sympos:
             return 0
         same = self.entries(name)
-        return 1 + sorted(same, key=lambda entry: entry.index).index(same[sympos - 1])
+        return 1 + sorted(same, key=lambda entry: entry.number).index(same[sympos - 1])
 
     def is_weak(self, name: str) -> bool:
         """Whether a weak function is what runs: none overrides it."""
         return any(entry.weak for entry in self.entries(name))
 
+    @cached_property
+    def _locals(self) -> list[tuple[int, str]]:
+        entries = (entry for name in self._first for entry in self.entries(name))
+        return sorted((entry.number, entry.name) for entry in entries if entry.local)
+
     def nearness(self, entry: Entry, names: frozenset[str]) -> float:
         """How many local symbols around *entry* are among *names*; the farther away, the less one counts."""
-        middle = bisect.bisect_left(self._locals, (entry.index, ""))
+        middle = bisect.bisect_left(self._locals, (entry.number, ""))
         width = len(names) + 1
         around = self._locals[max(0, middle - width) : middle + width + 1]
-        return sum(1 / (1 + abs(index - entry.index)) for index, name in around if name in names)
+        return sum(1 / (1 + abs(number - entry.number)) for number, name in around if name in names)
 
 
 @dataclass(frozen=True)
@@ -143,10 +155,7 @@ class Group:
 
 def read_symbols(path: Path) -> SymbolTable:
     """The symbols of the vmlinux or module at *path* that kallsyms lists."""
-    try:
-        image = memoryview(path.read_bytes())
-    except OSError as error:
-        raise ElfError(f"{path}: can't be read: {error.strerror}") from error
+    image = e.mapped(path)
     headers = e.headers(path, image, (e.ET_REL, e.ET_EXEC, e.ET_DYN))
     tables = [header for header in headers if header.type == e.SHT_SYMTAB]
     if len(tables) != 1 or tables[0].link >= len(headers):
@@ -163,11 +172,11 @@ def read_symbols(path: Path) -> SymbolTable:
         if kind == e.STT_FILE:
             files.append(e.string_at(strings, name, path))
         elif kind != e.STT_SECTION and 0 < shndx < len(headers):
-            place = (0, 0, value) if linked else (_part(headers[shndx]), shndx, value)
+            part, section = (0, 0) if linked else (_part(headers[shndx]), shndx)
             text = e.string_at(strings, name, path)
             if text and not text.startswith((".L", "__crc_", "__pfx_")):
                 weak = info >> 4 == e.STB_WEAK
-                entries.append(Entry(text, place, size, local, index, len(files), weak))
+                entries.append(Entry(text, part, section, value, size, local, index, len(files), weak))
     return SymbolTable(entries, files)
 
 
