@@ -45,6 +45,14 @@ bench-core: ## what the core module costs beside the kernel's own means; writes 
 bench-matrix: ## a matrix of kernels and patches, built serially and in parallel (SERIES=6.1,6.12 ROUNDS=3)
 	@SERIES='$(SERIES)' ROUNDS='$(ROUNDS)' scripts/bench-matrix
 
+.PHONY: bench-build bench-peers
+bench-build bench-peers: SERIES = 6.1
+bench-build: ## what building a patch costs, stage by stage; writes docs/performance.md (REPEATS=1)
+	@SERIES='$(SERIES)' REPEATS='$(REPEATS)' scripts/bench-build
+
+bench-peers: ## Debian's kpatch-build and our builder side by side, hours; the diff stage alone: STAGE=diff (REPEATS=10)
+	@SERIES='$(SERIES)' REPEATS='$(REPEATS)' STAGE='$(STAGE)' scripts/bench-peers
+
 .PHONY: own-kernel-tests
 own-kernel-tests: ## the builder on a kernel that is no package's (its build takes ten minutes and more)
 	@scripts/own-kernel-tests

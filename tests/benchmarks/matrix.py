@@ -28,8 +28,11 @@ _BANNER = re.compile(rb"Linux version [^\n\0]*\) (#[0-9]+ [^\n\0]*)\n")
 
 
 def kernel(series: str) -> dict[str, Any]:
-    """A prepared kernel of *series*, as a survey would have it."""
-    for facts in sorted((CACHE / "kernels").glob(f"{series}.*/kernel.json")):
+    """The newest prepared kernel of *series* that is Debian's, as a survey would have it."""
+    prepared = (CACHE / "kernels").glob(f"{series}.*-amd64/kernel.json")
+    for facts in sorted(
+        prepared, key=lambda path: [int(n) for n in re.findall("[0-9]+", path.parent.name)], reverse=True
+    ):
         vmlinux = facts.with_name("vmlinux")
         banner = _BANNER.search(vmlinux.read_bytes())
         if banner:

@@ -167,11 +167,11 @@ def section(found: Found, pictures: Path) -> str:
     plot_transitions(found, pictures / f"{base}-transitions.svg")
     names = {kind: f"![{kind}]({pictures.name}/{base}-{kind}.svg)" for kind in ("tasks", "functions", "transitions")}
     parts = [
-        f"## {base}, {found['cpus']} processors\n",
-        f"### The stop window, by tasks\n\n{windows_by_tasks(found)}\n{names['tasks']}\n",
-        f"### The stop window, by functions\n\n{windows_by_functions(found)}\n{names['functions']}\n",
-        f"### Calls\n\n{calls(found)}",
-        f"### Transitions\n\n{transitions(found)}\n{names['transitions']}\n",
+        f"### {base}, {found['cpus']} processors\n",
+        f"#### The stop window, by tasks\n\n{windows_by_tasks(found)}\n{names['tasks']}\n",
+        f"#### The stop window, by functions\n\n{windows_by_functions(found)}\n{names['functions']}\n",
+        f"#### Calls\n\n{calls(found)}",
+        f"#### Transitions\n\n{transitions(found)}\n{names['transitions']}\n",
     ]
     return "\n".join(parts)
 

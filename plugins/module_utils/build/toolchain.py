@@ -59,12 +59,16 @@ class Toolchain:
             environment["PATH"] = _PATH
         if first is not None:
             environment["PATH"] = f"{first}:{environment['PATH']}"
+        return run(self.command(argv), cwd, environment, warnings)
+
+    def command(self, argv: Sequence[Arg]) -> list[Arg]:
+        """What has to be run for *argv* to be run with these programs."""
         if self.root is None:
-            return run(argv, cwd, environment, warnings)
-        show = ["--dev-bind", "/", "/"]
+            return list(argv)
+        show: list[Arg] = ["--dev-bind", "/", "/"]
         for part in ("usr", "etc"):
-            show += ["--ro-bind", str(self.root / part), f"/{part}"]
-        return run(["bwrap", "--die-with-parent", *show, "--", *argv], cwd, environment, warnings)
+            show += ["--ro-bind", self.root / part, f"/{part}"]
+        return ["bwrap", "--die-with-parent", *show, "--", *argv]
 
     def which(self, program: str) -> str:
         """Where a program is, for those that run with these."""

@@ -1,0 +1,132 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a program and watches what it takes with all that it starts: seconds, processor seconds, memory.
+
+The memory is the proportional set size (Pss in /proc/<pid>/smaps_rollup) of the program and its descendants, summed,
+five times a second: pages that they share are counted once. RUSAGE_CHILDREN would tell of the largest process only. A
+part that is shorter than a fifth of a second has the samples beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_INTERVAL = 0.2
+
+
+class Taken(NamedTuple):
+    """What a run has taken; times are of time.monotonic(), which all processes of a machine share."""
+
+    begin: float
+    end: float
+    cpu_seconds: float
+    samples: list[tuple[float, int]]  # when, kB
+
+    @property
+    def seconds(self) -> float:
+        """The whole."""
+        return self.end - self.begin
+
+    def peak(self, begin: float, end: float) -> float:
+        """The most memory in a part of the run, in MB."""
+        inside = [size for at, size in self.samples if begin - _INTERVAL <= at <= end + _INTERVAL]
+        return max(inside, default=0) / 1024
+
+    @property
+    def most(self) -> float:
+        """The most memory, in MB."""
+        return self.peak(self.begin, self.end)
+
+
+def watched(
+    command: Sequence[str | Path],
+    heard: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    looked: Callable[[Taken], None] = lambda _taken: None,
+) -> Taken:
+    """Run *command*, handing each line that it says to *heard* at once; SystemExit if it fails.
+
+    *looked* is told now and then what it has taken until then.
+    """
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=None if env is None else dict(env),
+    )
+    samples: list[tuple[float, int]] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(_INTERVAL):
+            pids = tree(process.pid)
+            samples.append((time.monotonic(), sum(map(_pss, pids))))
+            if len(samples) % 300 == 0:
+                looked(Taken(begin, time.monotonic(), sum(map(_cpu, pids)), samples))
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            heard(line.rstrip("\n"))
+    finally:
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        ended.set()
+        watcher.join()
+    taken = Taken(begin, time.monotonic(), usage.ru_utime + usage.ru_stime, samples)
+    if process.returncode != 0:
+        raise SystemExit(f"{command[0]} … {command[-1]}: failed with status {process.returncode}")
+    return taken
+
+
+def tree(root: int) -> list[int]:
+    """A process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(_stat(pid)[1]), []).append(pid)
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third on; the second may have blanks in it."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def _pss(pid: int) -> int:
+    """Its memory in kB; none if it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _cpu(pid: int) -> float:
+    """The processor seconds of it and of its children that have ended."""
+    with contextlib.suppress(OSError):
+        return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def told(line: str) -> None:
+    """Progress."""
+    print(line, file=sys.stderr, flush=True)
