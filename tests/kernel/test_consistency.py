@@ -133,6 +133,9 @@ def test_a_sleeper_is_named_and_waited_for(patient: Host, model: str) -> None:
     pid = patient.sleep_in_target()
     begin(patient, model)
     assert [str(pid), "kpt-reader", "target_sleep"] in blockers(patient)
+    # At any moment: what a step has not come to yet was in the way at the one before.
+    file = f"{CORE}/patches/kpt_sleep/blocking"
+    patient.run(f"for look in $(seq 500); do grep -q '^{pid} kpt-reader target_sleep$' {file} || exit 1; done")
     patient.run("echo > /proc/kpt_sleep")
     assert finished(patient)
     assert patient.target()["value"] == 2

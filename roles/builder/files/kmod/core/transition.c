@@ -32,12 +32,15 @@ static DECLARE_WAIT_QUEUE_HEAD(changes);
 #define MAX_BLOCKING 16
 
 static DEFINE_SPINLOCK(blocking_lock);
+/* A step notes in the one while the other has what the step before it has seen. */
 static struct blocking {
-	pid_t pid;
-	char comm[TASK_COMM_LEN];
-	char where[KSYM_NAME_LEN];
-} blocking[MAX_BLOCKING];
-static unsigned int nr_blocking;
+	unsigned int count;
+	struct {
+		pid_t pid;
+		char comm[TASK_COMM_LEN];
+		char where[KSYM_NAME_LEN];
+	} tasks[MAX_BLOCKING];
+} blocking[2], *noted = &blocking[0], *shown = &blocking[1];
 
 bool kpatch_in_transition(void)
 {
@@ -69,22 +72,26 @@ void kpatch_note(struct kpatch_transition *transition, enum kpatch_verdict verdi
 		transition->verdict = verdict;
 		transition->blocker = *check;
 	}
-	spin_lock(&blocking_lock);
-	if (nr_blocking < MAX_BLOCKING) {
-		blocking[nr_blocking].pid = check->pid;
-		strscpy(blocking[nr_blocking].comm, check->comm, TASK_COMM_LEN);
-		strscpy(blocking[nr_blocking].where, where(check, verdict), KSYM_NAME_LEN);
-		nr_blocking++;
+	if (noted->count < MAX_BLOCKING) {
+		noted->tasks[noted->count].pid = check->pid;
+		strscpy(noted->tasks[noted->count].comm, check->comm, TASK_COMM_LEN);
+		strscpy(noted->tasks[noted->count].where, where(check, verdict), KSYM_NAME_LEN);
+		noted->count++;
 	}
-	spin_unlock(&blocking_lock);
 }
 
-static void forget_blocking(struct kpatch_transition *transition)
+static void forget_noted(struct kpatch_transition *transition)
 {
 	transition->remaining = 0;
 	transition->why = NULL;
+	noted->count = 0;
+}
+
+/* Whoever reads sees a whole step, never the beginning of one. */
+static void show_noted(void)
+{
 	spin_lock(&blocking_lock);
-	nr_blocking = 0;
+	swap(noted, shown);
 	spin_unlock(&blocking_lock);
 }
 
@@ -96,9 +103,9 @@ int kpatch_show_blocking(const struct live_patch *lpatch, char *page)
 	if (!READ_ONCE(lpatch->transition))
 		return 0;
 	spin_lock(&blocking_lock);
-	for (i = 0; i < nr_blocking; i++)
-		len += sysfs_emit_at(page, len, "%d %s %s\n", blocking[i].pid, blocking[i].comm,
-				     blocking[i].where);
+	for (i = 0; i < shown->count; i++)
+		len += sysfs_emit_at(page, len, "%d %s %s\n", shown->tasks[i].pid,
+				     shown->tasks[i].comm, shown->tasks[i].where);
 	spin_unlock(&blocking_lock);
 	return len;
 }
@@ -228,9 +235,13 @@ static void pause(const struct kpatch_transition *transition)
 
 static int step(struct kpatch_transition *transition)
 {
-	forget_blocking(transition);
+	int err;
+
+	forget_noted(transition);
 	transition->steps++;
-	return transition->model->step(transition);
+	err = transition->model->step(transition);
+	show_noted();
+	return err;
 }
 
 /* There is no third way: the new functions are in use. */
@@ -313,7 +324,8 @@ int kpatch_transit(struct live_patch *lpatch, bool enable, struct task_struct *w
 	settle(!err);
 	if (transition->model->end)
 		transition->model->end();
-	forget_blocking(transition);
+	forget_noted(transition);
+	show_noted();
 
 	WRITE_ONCE(lpatch->transition_ns, ktime_get_mono_fast_ns() - start);
 	WRITE_ONCE(lpatch->transition, false);
