@@ -18,6 +18,8 @@ description:
     it before the first is loaded.
   - Stops at the first part that fails, which is left as it was. The parts before it stay as they were brought, unless
     another build of the set was running, or a patch is O(obsolete). What ran before is then put back as a whole.
+  - Of two patches that replace the same function the later one in O(names) is in charge. One that stays goes off and
+    comes on again if an earlier one changes; if it is not in O(names), nothing is done (V(foreign-patch)).
   - A core module is replaced by another one together with the patches that use it, if O(names) has them all.
 options:
   names:

@@ -136,6 +136,7 @@ hosts:
     - The state that each host was found in, and why, by the host's name.
     - In RV(ignore:obsolete) are the patches of ours that the host has and the patch set does not name any more. A
       rollout takes them off. RV(ignore:loses) has those of them whose place nothing takes.
+    - In RV(ignore:again) are the patches that go off and come on again, to stay above what changes below them.
   type: dict
   returned: success
 """

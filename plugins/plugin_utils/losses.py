@@ -11,6 +11,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.errors import FleetError
 
 # The hosts that lose a patch, by its name.
@@ -21,11 +22,7 @@ _NAMED = 10
 
 def of(plan: dict[str, Any]) -> Losses:
     """What the hosts that *plan* changes lose."""
-    found: Losses = {}
-    for host in (host for batch in plan["batches"] for host in batch):
-        for name in plan["hosts"][host].get("loses") or []:
-            found.setdefault(name, []).append(host)
-    return found
+    return plans.hosts_by(plan, "loses")
 
 
 def refuse(found: Losses, drop: list[str]) -> None:

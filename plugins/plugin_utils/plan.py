@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import stacking
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.signature import SignatureError
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import (
     batches,
@@ -132,6 +134,15 @@ def artifact(store: Path, release: str, name: str) -> dict[str, Any] | None:
     return found
 
 
+def hosts_by(plan: dict[str, Any], key: str) -> dict[str, list[str]]:
+    """The hosts that are changed, by each of the patches that the plan has for them under *key*, 'obsolete' say."""
+    found: dict[str, list[str]] = {}
+    for host in (host for batch in plan["batches"] for host in batch):
+        for name in plan["hosts"][host].get(key) or []:
+            found.setdefault(name, []).append(host)
+    return found
+
+
 def changed_artifacts(plan: dict[str, Any]) -> list[str]:
     """What in the store is no longer what the plan was made with."""
     return [
@@ -246,8 +257,9 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
     host = look["host"]
     kernel = host["kernel"]
     verdict = _absent(order, host) if order.want == "absent" else _applied(order, host, kernels[kernel["release"]])
-    gone = [] if order.want == "absent" else states.obsolete(host, order.names, order.keep)
-    artifacts = kernels[kernel["release"]]["artifacts"] if gone else {}
+    applies = order.want == "applied"
+    gone = states.obsolete(host, order.names, order.keep) if applies else []
+    artifacts = kernels[kernel["release"]]["artifacts"] if applies else {}
     return {
         "state": verdict.state,
         "reason": verdict.reason,
@@ -258,6 +270,7 @@ def _host(order: Order, name: str, look: Any, kernels: dict[str, Any]) -> dict[s
         "domain": order.domains.get(name, ""),
         "counters": kernel.get("counters") or {},
         "obsolete": gone,
+        "again": stacking.again(_patches(order, artifacts), host),
         "loses": states.unreplaced(host, gone, order.names, artifacts),
         "runs": runs.seen(look),
     }
@@ -271,9 +284,25 @@ def _applied(order: Order, host: dict[str, Any], kernel: dict[str, Any]) -> Verd
     for name in states.parts(order.names, artifacts):
         if reason := _unfit(asked.get(name, {"name": name}), host["kernel"], kernel["made"].get(name)):
             return Verdict("needs-build", reason)
-    on = states.applied(host, order.names, artifacts)
-    verdict = states.without(host, states.obsolete(host, order.names, order.keep), on)
-    return verdict if verdict.state in ("applied", "damaged") else states.foreign(host, artifacts) or verdict
+    gone = states.obsolete(host, order.names, order.keep)
+    verdict = states.without(host, gone, states.applied(host, order.names, artifacts))
+    if verdict.state in ("applied", "damaged"):
+        return verdict
+    return states.foreign(host, artifacts) or _covered(_patches(order, artifacts), host, gone) or verdict
+
+
+def _patches(order: Order, artifacts: dict[str, Any]) -> dict[str, Any]:
+    """Those of *artifacts* that are patches, in the order in which they are to be."""
+    return {name: artifacts[name] for name in order.names if name in artifacts}
+
+
+def _covered(artifacts: dict[str, Any], host: dict[str, Any], gone: list[str]) -> Verdict | None:
+    """Which patch that is not of the set would be covered by one of it."""
+    try:
+        stacking.check(artifacts, host, gone)
+    except HostError as error:
+        return Verdict("foreign-patch", str(error))
+    return None
 
 
 def _unfit(patch: dict[str, Any], running: dict[str, Any], made: dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ import textwrap
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import losses, states, table
+from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan as plans
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.policy import Policy
 
 Plan = dict[str, Any]
@@ -25,7 +26,7 @@ _FAILED = {
 
 def lines(plan: Plan, width: int) -> list[str]:
     """All of it, in lines of *width* columns."""
-    return wrapped([*what(plan), *_batches(plan), *_obsolete(plan), *_left_out(plan)], width)
+    return wrapped([*what(plan), *_batches(plan), *_obsolete(plan), *_again(plan), *_left_out(plan)], width)
 
 
 def what(plan: Plan) -> list[str]:
@@ -94,11 +95,14 @@ def _batches(plan: Plan) -> list[str]:
 
 def _obsolete(plan: Plan) -> list[str]:
     """Which patches have left the set and go, and where."""
-    hosts: dict[str, list[str]] = {}
-    for host in (host for batch in plan["batches"] for host in batch):
-        for name in plan["hosts"][host].get("obsolete") or []:
-            hosts.setdefault(name, []).append(host)
-    return [f"off: {name} (not in the set any more), on {', '.join(where)}" for name, where in hosts.items()]
+    found = plans.hosts_by(plan, "obsolete").items()
+    return [f"off: {name} (not in the set any more), on {', '.join(hosts)}" for name, hosts in found]
+
+
+def _again(plan: Plan) -> list[str]:
+    """Which patches go off and come on again, and where."""
+    found = plans.hosts_by(plan, "again").items()
+    return [f"off and on: {name} (stays above what changes below it), on {', '.join(hosts)}" for name, hosts in found]
 
 
 def _left_out(plan: Plan) -> list[str]:

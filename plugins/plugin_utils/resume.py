@@ -20,7 +20,7 @@ from ansible_collections.kpatch.fleet.plugins.plugin_utils.states import FAULTS
 
 Plan = dict[str, Any]
 # What of a host is compared with when it was found anew; its kernel stays the plan's.
-_FRESH = ("state", "reason", "boot_id", "taint", "counters", "obsolete", "loses", "runs")
+_FRESH = ("state", "reason", "boot_id", "taint", "counters", "obsolete", "again", "loses", "runs")
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,15 @@ class Staging:
             return  # nothing is loaded by a list that can't be read
         before = self.enabled()
         after = [*before, module] if on and module not in before else [one for one in before if on or one != module]
+        self._keep(before, after)
+
+    def keep_order(self, modules: list[str]) -> None:
+        """Keep in mind that *modules* come on in this order; what else is to be on keeps its place among them."""
+        before = self.enabled()
+        left = [module for module in modules if module in before]
+        self._keep(before, [left.pop(0) if module in modules else module for module in before])
+
+    def _keep(self, before: list[str], after: list[str]) -> None:
         if after == before:
             return
         if not after:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, stacking
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.errors import HostError
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.kept import FORMER, UPGRADE, Kept
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.loader import Loader
@@ -36,19 +36,33 @@ def with_way(parts: list[Part], host: Host, obsolete: Sequence[str] = ()) -> lis
     """*parts*, after them the patches named *obsolete* that are ours, and before them what has to make room.
 
     That is every patch that uses a core module which is replaced. They are left alone, so that the new core module is
-    refused, if one is neither of the set nor obsolete, or has no staged file with which it could be put back.
+    refused, if one is neither of the set nor obsolete, or has no staged file with which it could be put back. Otherwise
+    it is each patch that would be covered by one which belongs below it; HostError if it is not of the set.
     """
     gone = [Part(name, "absent") for name in decide.ours(host)[::-1] if name in obsolete]
     core = next((part for part in parts if part.name == CORE_NAME), None)
     if core is None or not _is_replaced(core, host):
-        return [*parts, *gone]
+        return [*_in_order(parts, host, obsolete), *gone]
     users = [patch["module"] for patch in host["patches"] if patch.get("backend") != LIVEPATCH]
     known = {part.module for part in parts if host["staged"] is None or part.module in host["staged"]}
     if not {*users, core.module} <= {*known, *(part.module for part in gone)}:
         return [*parts, *gone]
     first = [part for part in gone if part.module in users]
-    going = [replace(part, wanted="unloaded", manifest=None, src=None) for part in parts if part.module in users]
+    going = [_going(part) for part in parts if part.module in users]
     return [*first, *going[::-1], *parts, *(part for part in gone if part not in first)]
+
+
+def _in_order(parts: list[Part], host: Host, obsolete: Sequence[str]) -> list[Part]:
+    """*parts*, and before each that has to come on again that it goes."""
+    artifacts = {part.name: part.manifest for part in parts if part.manifest and part.name != CORE_NAME}
+    stacking.check(artifacts, host, obsolete)
+    again = stacking.again(artifacts, host)
+    return [one for part in parts for one in ([_going(part), part] if part.name in again else [part])]
+
+
+def _going(part: Part) -> Part:
+    """*part* on its way off, to come back at once."""
+    return replace(part, wanted="unloaded", manifest=None, src=None)
 
 
 class Upgrade:
@@ -71,7 +85,10 @@ class Upgrade:
         self.modules = [part.module for part in self.set]
         # A set that goes as a whole is not kept, to be put back.
         self.comes = any(part.needs_artifact for part in self.set)
-        self.replaces = self.comes and any(part.wanted == "absent" or _is_replaced(part, before) for part in self.set)
+        self.replaces = self.comes and any(
+            part.wanted in ("absent", "unloaded") or _is_replaced(part, before) for part in parts
+        )
+        self.order_on = [part.module for part in parts if part.needs_artifact]
         self.acts = _acts(parts, before)
         self.staging = Staging(root, before["kernel"]["release"])
         self.upgrade, self.former = Kept(self.staging, UPGRADE), Kept(self.staging, FORMER)
@@ -89,6 +106,8 @@ class Upgrade:
     def end(self) -> None:
         """The new set is on: it is remembered, and the one before is kept for whoever takes this back."""
         self.staging.remember([part.manifest for part in self.set if part.manifest and part.needs_artifact])
+        if self.acts:
+            self.staging.keep_order(self.order_on)
         if self.replaces and self.acts:
             self.upgrade.become(FORMER)
             self._discard()
@@ -137,7 +156,7 @@ class Upgrade:
 
     def _take_off(self, parts: list[Part]) -> None:
         for part in parts[::-1]:
-            self._bring(replace(part, wanted="unloaded", manifest=None, src=None))
+            self._bring(_going(part))
 
     def _put_on(self) -> None:
         """A patch of the set before takes the place of its new build as that one had taken its."""
@@ -150,16 +169,18 @@ class Upgrade:
                 self._bring(Part(part.name, "disabled"))
 
     def _later_ones(self) -> list[Part]:
-        """The patches that are on and came after one that is not there any more, of which they replace a function."""
+        """The patches that are as before and came after one that is not, of which they replace a function."""
         host = read_host(self.root)
-        missing: set[tuple[str, str, int]] = set()
+        missing: set[stacking.Function] = set()
         found = []
         for part in self.set:
-            then = decide.find(self.before, part.module) or {}
-            if decide.find(host, part.module) is None:
-                missing |= _functions(then)
-            elif missing & _functions(then):
+            then = decide.find(self.before, part.module)
+            functions = stacking.shown(then) if then else set()
+            if not _same(host, self.before, part.module):
+                missing |= functions
+            elif missing & functions:
                 found.append(part)
+                missing |= functions
         return found
 
     def _other_core(self) -> bool:
@@ -288,15 +309,6 @@ def _acts(parts: list[Part], host: Host) -> bool:
         return any(decide.changes(decide.steps(host, part)) for part in parts)
     except HostError:
         return False
-
-
-def _functions(patch: dict[str, Any]) -> set[tuple[str, str, int]]:
-    """What a patch replaces: object, function, which of that name."""
-    return {
-        (target["name"], function["name"], function["sympos"])
-        for target in patch.get("objects") or []
-        for function in target["functions"]
-    }
 
 
 def _place(part: Part, before: Host) -> int:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class FakeHost:
         self.refuse: dict[tuple[str, str], list[int]] = {}
         self.refusal = ""
         self.calls: list[str] = []
+        # The enabled patches as the kernel knows them, the newest last: of two with a function, that one is in charge.
+        self.stack: list[str] = []
         if not (root / "proc").exists():
             self._make()
 
@@ -130,10 +133,12 @@ class FakeHost:
             (self.root / "sys/kernel/kpatch/abi").write_text(f"{shown['abi']}\n")
             self.say("")
         elif manifest["functions"]:
-            self.show_patch(module)
+            self.show_patch(module, functions=[function["name"] for function in manifest["functions"]])
+            self.stack.append(module)
             if parameters:
                 replaced = self.root / "sys/kernel/kpatch/patches" / parameters.removeprefix("replaces=")
                 (replaced / "enabled").write_text("0\n")
+                self.stack.remove(replaced.name)
             if (("stall", manifest["srcversion"])) in self.refuse:
                 (self.root / "sys/kernel/kpatch/patches" / module / "transition").write_text("1\n")
 
@@ -155,6 +160,15 @@ class FakeHost:
         self.calls.append(f"write {path.parent.name} {value.decode()}")
         self._maybe_refuse("write", path.parent.name)
         path.write_bytes(value + b"\n")
+        self.stack = [name for name in self.stack if name != path.parent.name]
+        if value == b"1":
+            self.stack.append(path.parent.name)
+
+    def in_charge(self, function: str) -> str | None:
+        """The patch module whose replacement of a function of vmlinux is called."""
+        patches = self.root / "sys/kernel/kpatch/patches"
+        has = [name for name in self.stack if (patches / name / f"vmlinux/{function},1").exists()]
+        return has[-1] if has else None
 
     def show_module(self, module: str, srcversion: str, build_id: str) -> None:
         path = self.root / "sys/module" / module
@@ -166,10 +180,10 @@ class FakeHost:
         (path / "taint").write_text("OEK\n")
         (path / "notes/.note.gnu.build-id").write_bytes(note(build_id))
 
-    def show_patch(self, module: str, enabled: bool = True) -> None:
+    def show_patch(self, module: str, enabled: bool = True, functions: Sequence[str] = ("meminfo_proc_show",)) -> None:
         path = self.root / "sys/kernel/kpatch/patches" / module
-        function = path / "vmlinux/meminfo_proc_show,1"
-        function.mkdir(parents=True)
+        for function in functions:
+            (path / f"vmlinux/{function},1").mkdir(parents=True)
         (path / "vmlinux/patched").write_text("1\n")
         (path / "enabled").write_text(f"{int(enabled)}\n")
         (path / "transition").write_text("0\n")

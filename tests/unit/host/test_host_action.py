@@ -226,6 +226,20 @@ class TestPatchset:
         self.run(driver)
         assert driver.calls == ["put /remote/tmp/kpatch_b.ko", self.MODULE]
 
+    def test_patch_that_has_to_come_on_again_is_shipped_along(self, driver: Driver) -> None:
+        """Both replace meminfo_proc_show, and b belongs above."""
+        self.enable(driver, "a")
+        self.enable(driver, "b")
+        driver.build("a", "3")
+        assert self.run(driver)["changed"]
+        assert driver.calls == ["put /remote/tmp/kpatch_a.ko", "put /remote/tmp/kpatch_b.ko", self.MODULE]
+
+    def test_patch_that_would_cover_one_that_is_not_named_is_not_shipped(self, driver: Driver) -> None:
+        self.enable(driver, "a")
+        self.enable(driver, "b")
+        driver.build("a", "3")
+        assert (self.run(driver, names=["a"])["reason"], driver.calls) == ("foreign-patch", [])
+
     def test_on_a_bare_host_the_core_module_goes_along(self, driver: Driver) -> None:
         driver.host.transition("kpatch", "absent").reach()
         for check, count in [(False, 3), (True, 0)]:

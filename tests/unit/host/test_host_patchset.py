@@ -28,6 +28,7 @@ class Set:
         self.host = host
         self.builds = {"kpatch": "core", "a": "1", "b": "2"}
         self.beside = False
+        self.shared = False
 
     def run(self, state: str = "enabled", check_mode: bool = False, **params: Any) -> dict[str, Any]:
         self.host.calls.clear()
@@ -37,9 +38,15 @@ class Set:
         return entry.run("patchset", given, check_mode, self.host.root)
 
     def artifact(self, name: str, build: str) -> tuple[dict[str, Any], Path]:
-        """With *beside*, the kernel knows each build of a patch by a name of its own."""
-        named = {"loaded_as": loaded_as(name, build)} if self.beside and name != "kpatch" else {}
-        artifact: tuple[dict[str, Any], Path] = self.host.artifact(name, build, **named)
+        """With *beside*, the kernel knows each build of a patch by a name of its own.
+
+        With *shared*, all patches replace a function in common, beside one of their own.
+        """
+        changes: dict[str, Any] = {"loaded_as": loaded_as(name, build)} if self.beside else {}
+        names = [f"{name}_show", *(["both_show"] if self.shared else [])]
+        changes["functions"] = [{"object": "vmlinux", "name": one, "sympos": 0, "reason": "changed"} for one in names]
+        artifact: tuple[dict[str, Any], Path]
+        artifact = self.host.artifact(name, build, **({} if name == "kpatch" else changes))
         return artifact
 
     def on(self) -> list[str]:
@@ -130,7 +137,7 @@ def test_a_failure_in_check_mode_is_no_change_of_the_part(patches: Set) -> None:
 
 
 def test_check_mode_goes_up_to_the_first_refusal(patches: Set) -> None:
-    patches.host.show_livepatch("livepatch_x", "meminfo_proc_show")
+    patches.host.show_livepatch("livepatch_x", "b_show")
     done = patches.run(check_mode=True)
     assert (done["failed"], done["reason"], patches.host.calls) == (True, "foreign-patch", [])
     assert done["after"]["kpatch"]["state"] == "loaded"
@@ -648,11 +655,9 @@ def test_another_upgrade_that_was_cut_off_is_undone_first(pair: Set, monkeypatch
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_of_two_patches_with_a_function_in_common_the_later_one_is_in_charge_again(pair: Set, shared: bool) -> None:
-    """b came before a and goes with the change; both replace meminfo_proc_show, or not."""
-    if not shared:
-        path = pair.host.root / "sys/kernel/kpatch/patches" / loaded_as("a", "1") / "vmlinux"
-        (path / "meminfo_proc_show,1").rename(path / "other,1")
+def test_of_two_patches_with_a_function_in_common_the_later_one_is_in_charge_again(patches: Set, shared: bool) -> None:
+    """b came before a and goes with the change."""
+    pair = stacked(patches, shared)
     before = builds(pair)
     pair.builds = {"kpatch": "core", "a": "1"}
     assert not pair.run(names=["a"], obsolete=["b"], order="x").get("failed")
@@ -660,3 +665,139 @@ def test_of_two_patches_with_a_function_in_common_the_later_one_is_in_charge_aga
     off_and_on = [f"write {loaded_as('a', '1')} 0", f"unload {loaded_as('a', '1')}", "load kpatch_b SRC2"]
     assert pair.host.calls == ([*off_and_on, "load kpatch_a SRC1"] if shared else ["load kpatch_b SRC2"])
     assert builds(pair) == before
+
+
+def stacked(patches: Set, shared: bool = True) -> Set:
+    """The pair, b below and a above it; *shared* says whether both replace a function."""
+    patches.beside, patches.shared = True, shared
+    patches.run()
+    return patches
+
+
+def lower(pair: Set, **params: Any) -> dict[str, Any]:
+    """A newer build of the patch below."""
+    pair.builds["b"] = "4"
+    return pair.run(**params)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_newer_build_of_a_patch_goes_below_those_that_were_above_it(patches: Set, shared: bool) -> None:
+    """Else a, which was tested on top of b, would silently not be in charge any more."""
+    pair = stacked(patches, shared)
+    foreseen = lower(pair, check_mode=True)
+    done = lower(pair)
+    assert not done.get("failed")
+    assert (foreseen["msg"], foreseen["after"]) == (done["msg"], done["after"])
+    above = loaded_as("a", "1")
+    again = [f"write {above} 0", f"unload {above}", "load kpatch_a SRC1"] if shared else []
+    upgrade = [f"load kpatch_b SRC4 replaces={loaded_as('b', '2')}", f"unload {loaded_as('b', '2')}"]
+    assert pair.host.calls == [*upgrade, *again]
+    assert pair.host.in_charge("both_show") == (above if shared else None)
+    assert Staging(pair.host.root, RELEASE).enabled() == ["kpatch", "kpatch_b", "kpatch_a"]
+    assert not lower(pair)["changed"]
+
+
+def test_patch_that_is_new_below_others_goes_below_them(patches: Set) -> None:
+    pair = stacked(patches)
+    pair.builds["c"] = "5"
+    assert not pair.run(names=["b", "c", "a"]).get("failed")
+    assert pair.host.stack == [loaded_as("b", "2"), loaded_as("c", "5"), loaded_as("a", "1")]
+    assert Staging(pair.host.root, RELEASE).enabled() == ["kpatch", "kpatch_b", "kpatch_c", "kpatch_a"]
+    boot.put_on(reboot(pair.host).root, pair.host, 0)
+    assert pair.host.in_charge("both_show") == loaded_as("a", "1")
+
+
+def test_what_made_room_for_a_new_one_below_is_back_if_it_does_not_come_on_again(patches: Set) -> None:
+    pair = stacked(patches)
+    tree = pair.host.tree()
+    pair.builds["c"] = "5"
+    pair.host.refuse["load", "SRC1"] = [errno.EINVAL, 0]
+    done = pair.run(names=["b", "c", "a"])
+    assert (done["failed"], pair.host.tree()) == (True, tree)
+    assert pair.host.in_charge("both_show") == loaded_as("a", "1")
+
+
+def test_what_is_above_what_came_again_comes_again_too(patches: Set) -> None:
+    """c shares nothing with b, but with a, which shares something with b."""
+    pair = stacked(patches)
+    manifest, src = pair.host.artifact("c", "5", loaded_as=loaded_as("c", "5"), functions=function("a_show"))
+    pair.host.transition("kpatch_c", "enabled", manifest, src).reach()
+    pair.artifact = with_functions(pair, "c", "a_show")  # type: ignore[method-assign]
+    pair.builds["c"] = "5"
+    assert not lower(pair, names=["b", "a", "c"]).get("failed")
+    assert pair.host.stack == [loaded_as("b", "4"), loaded_as("a", "1"), loaded_as("c", "5")]
+
+
+def function(name: str) -> list[dict[str, Any]]:
+    return [{"object": "vmlinux", "name": name, "sympos": 1, "reason": "changed"}]
+
+
+def with_functions(pair: Set, of: str, name: str) -> Any:
+    """The patch *of* replaces the function *name* only."""
+    make = pair.artifact
+
+    def made(patch: str, build: str) -> Any:
+        if patch != of:
+            return make(patch, build)
+        return pair.host.artifact(patch, build, loaded_as=loaded_as(patch, build), functions=function(name))
+
+    return made
+
+
+def test_order_of_the_set_holds_as_soon_as_one_of_it_is_changed(patches: Set) -> None:
+    pair = stacked(patches)
+    pair.builds["c"] = "5"
+    assert not pair.run(names=["a", "b", "c"]).get("failed")
+    assert pair.host.stack == [loaded_as("a", "1"), loaded_as("b", "2"), loaded_as("c", "5")]
+
+
+@pytest.mark.parametrize("refused", ["SRC4", "SRC1"])
+def test_what_was_above_is_in_charge_again_whatever_fails(patches: Set, refused: str) -> None:
+    pair = stacked(patches)
+    tree = pair.host.tree()
+    pair.host.refuse["load", refused] = [errno.EINVAL, 0]
+    done = lower(pair)
+    assert done["failed"]
+    assert "The set that ran before is on again." in done["msg"]
+    assert pair.host.tree() == tree
+    assert pair.host.in_charge("both_show") == loaded_as("a", "1")
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_killed_on_the_way_the_one_above_is_in_charge_again(
+    patches: Set, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    pair = stacked(patches)
+    tree = pair.host.tree()
+    killed_at(pair, monkeypatch, call, lower)
+    pair.builds["b"] = "2"
+    assert not pair.run().get("failed")
+    assert pair.host.tree() == tree
+    assert pair.host.in_charge("both_show") == loaded_as("a", "1")
+
+
+def test_taken_back_the_one_above_is_in_charge_as_well(patches: Set) -> None:
+    pair = stacked(patches)
+    before = builds(pair)
+    lower(pair, order="x")
+    assert not take_back(pair).get("failed")
+    assert (builds(pair), pair.host.in_charge("both_show")) == (before, loaded_as("a", "1"))
+
+
+def test_patch_of_another_set_that_is_above_is_not_covered(patches: Set) -> None:
+    """It can't be taken off for that, and must not be covered either: the host is refused before anything is done."""
+    pair = stacked(patches)
+    tree = pair.host.tree()
+    for check_mode in (True, False):
+        done = lower(pair, names=["b"], check_mode=check_mode)
+        assert (done["failed"], done["reason"], pair.host.calls) == (True, "foreign-patch", [])
+        assert "kpatch_a replaces both_show of vmlinux, too, on top of kpatch_b" in done["msg"]
+    assert pair.host.tree() == tree
+    assert not lower(pair, names=["b"], obsolete=["a"]).get("failed")
+
+
+def test_patch_of_another_set_that_is_below_is_nobodys_business(patches: Set) -> None:
+    pair = stacked(patches)
+    pair.builds["a"] = "3"
+    assert not pair.run(names=["a"]).get("failed")
+    assert pair.host.in_charge("both_show") == loaded_as("a", "3")

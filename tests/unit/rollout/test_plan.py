@@ -127,6 +127,39 @@ def test_live_patch_of_the_kernels_own_on_our_function_keeps_us_away(order: plan
     assert plan.make("id", order, {"h": seen}, False)["hosts"]["h"]["state"] == "foreign-patch"
 
 
+def on_each_other(*names: str, build_id: str = IDENTITY["build_id"]) -> dict[str, Any]:
+    """A host with the patches *names* on, the lowest first; each replaces the function fix_show."""
+    modules = [manifest.module_name(name) for name in names]
+    seen = look("kpatch", *modules)["host"]
+    held = [{"name": "vmlinux", "patched": True, "functions": [{"name": "fix_show", "sympos": 1}]}]
+    patches = [{**patch, "objects": held} for patch in seen["patches"]]
+    patches[0]["build_id"] = build_id
+    kept = [{key: patch[key] for key in IDENTITY} | {"module": patch["module"]} for patch in patches]
+    manifests = [{**one, "name": name} for one, name in zip(kept, names)]
+    return {"host": {**seen, "patches": patches, "manifests": manifests, "at_boot": ["kpatch", *modules]}}
+
+
+def test_patch_above_one_that_is_replaced_is_told_to_go_off_and_on(order: plan.Order, store: Path) -> None:
+    put(store, "top", functions=[{"object": "vmlinux", "name": "fix_show", "sympos": 0, "reason": "changed"}])
+    both = replace(order, patches=[{"name": "fix"}, {"name": "top"}])
+    looks = {"h": on_each_other("fix", "top", build_id="dd"), "g": look()}
+    made = plan.make("id", both, looks, False)
+    assert {name: host["again"] for name, host in made["hosts"].items()} == {"h": ["top"], "g": []}
+    assert "off and on: top (stays above what changes below it), on h" in plan_lines.lines(made, 80)
+
+
+def test_patch_of_another_set_above_one_that_is_replaced_keeps_us_away(order: plan.Order) -> None:
+    kept = replace(order, keep=["top"])
+    made = plan.make("id", kept, {"h": on_each_other("fix", "top", build_id="dd")}, False)
+    assert made["hosts"]["h"]["state"] == "foreign-patch"
+    assert "kpatch_top replaces fix_show of vmlinux, too, on top of kpatch_fix" in made["hosts"]["h"]["reason"]
+    for order_of in (("top", "fix"), ("fix",)):
+        seen = on_each_other(*order_of)
+        seen["host"]["patches"][-1]["build_id"] = seen["host"]["manifests"][-1]["build_id"] = "dd"
+        assert plan.make("id", kept, {"h": seen}, False)["hosts"]["h"]["state"] == "staged"
+    assert plan.make("id", order, {"h": on_each_other("fix", "top", build_id="dd")}, False)["hosts"]["h"]["loses"]
+
+
 def test_damaged_artifact_is_refused_when_the_plan_is_made(order: plan.Order, store: Path) -> None:
     next(store.glob("*/fix/*/kpatch_fix.ko")).write_bytes(b"KO")
     with pytest.raises(ManifestError, match="is not the artifact of its manifest"):
