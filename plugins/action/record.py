@@ -46,6 +46,7 @@ class ActionModule(ControllerAction):
 
     def _begin(self, look: Any) -> Result:
         verdict = outcome.before(self._plan, self._host, look)
+        self.show_verbose(soak.lines(self._host, "before", outcome.fault(self._plan, self._host, look), look))
         if verdict:
             nothing = {"act": False, "order": "", "core": False, "planned": {}, "obsolete": []}
             return {**self._outcome(verdict, look), **nothing}
@@ -75,7 +76,9 @@ class ActionModule(ControllerAction):
         verdict, checks = soak.look(self._plan, self._host, look)
         self._append("look", state=verdict.state, reason=verdict.reason, checks=checks)
         bad = [one for one in soak.checks(look) if one["verdict"] != "pass"]
-        if verdict.state != self._plan["want"] or bad:
+        well = verdict.state == self._plan["want"]
+        self.show_verbose(soak.lines(self._host, "after", None if well else verdict, look))
+        if not well or bad:
             told = [f"{one['name']}: {one['verdict']}, {one['detail']}" for one in bad]
             self.show([f"{self._host}: {'; '.join([verdict.reason or verdict.state, *told])}"])
         return {"state": verdict.state, "reason": verdict.reason}

@@ -47,6 +47,11 @@ class ControllerAction(ActionBase):  # type: ignore[misc]
         """The columns of the terminal. A worker has none of its own: Ansible looked at it before."""
         return shutil.get_terminal_size((self._display.columns + 1, 40)).columns
 
+    def show_verbose(self, lines: list[str]) -> None:
+        """Print lines if the operator has asked for more (-v)."""
+        if self._display.verbosity:
+            self.show(lines)
+
     def show(self, lines: list[str]) -> None:
         """Print lines, without what would move the terminal's cursor: hosts have a say in them."""
         for line in lines:

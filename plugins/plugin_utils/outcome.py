@@ -22,7 +22,7 @@ FAILED = {"applied": "apply-failed", "absent": "stuck"}
 
 def before(plan: Plan, name: str, look: Any) -> Verdict | None:
     """The outcome if the host is not to be touched: it can't be, or is as wanted already; else None."""
-    if verdict := _fault(plan, name, look):
+    if verdict := fault(plan, name, look):
         return verdict
     now = now_is(plan, name, look["host"])
     if now.state in (plan["want"], "transitioning", "damaged"):
@@ -47,7 +47,7 @@ def after(plan: Plan, name: str, results: list[Any], look: Any) -> Verdict:
 
 def worse(plan: Plan, name: str, look: Any) -> Verdict | None:
     """What has become of a host that was brought to what is wanted, or None if it is so still."""
-    if verdict := _fault(plan, name, look):
+    if verdict := fault(plan, name, look):
         return verdict
     now = now_is(plan, name, look["host"])
     return None if now.state == plan["want"] else _failure(plan, f"it did not stay so: {now.reason}")
@@ -125,7 +125,8 @@ def _gone(plan: Plan, name: str, look: Any) -> Verdict | None:
     return states.lost(look) or states.moved(look["host"]["kernel"], plan["hosts"][name])
 
 
-def _fault(plan: Plan, name: str, look: Any) -> Verdict | None:
+def fault(plan: Plan, name: str, look: Any) -> Verdict | None:
+    """What is wrong with the host or its kernel, whatever is on; None if nothing is."""
     return _gone(plan, name, look) or _complaint(look["host"], plan["hosts"][name])
 
 

@@ -40,6 +40,13 @@ def checks(seen: Any) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else []
 
 
+def lines(name: str, when: str, kernel: Verdict | None, seen: Any) -> list[str]:
+    """Each check of a look at the host *name* with its verdict; the first one is what its *kernel* says."""
+    said = f"fail ({kernel.state}: {kernel.reason})" if kernel else "pass"
+    told = {"kernel": said, **{one["name"]: f"{one['verdict']} ({one['detail']})" for one in checks(seen)}}
+    return [f"{name}: check {when}: {check}: {verdict}" for check, verdict in told.items()]
+
+
 def judge(plan: Plan, ledger: Ledger, batch: int) -> Judgement:
     """The verdict on *batch*, counted from 1, out of the looks during its soak."""
     outcomes, looks = ledger.outcomes(), ledger.looks()

@@ -367,3 +367,18 @@ def test_host_that_refused_the_new_set_whole_has_nothing_to_be_taken_back(fleet:
     trips = (fleet.hosts / "trips.log").read_text().splitlines()
     changes = [line.split()[0] for line in trips if line.endswith("patchset")]
     assert (changes.count("h2"), changes.count("h3")) == (2, 3)
+
+
+def test_each_check_is_told_with_its_verdict_if_asked_for(fleet: Fleet) -> None:
+    fleet.policy = {**SOAK, "looks": 1, "checks": [{"name": "shop", "url": "http://127.0.0.1/"}]}
+    fleet.update("h2", checks={"shop": ["pass", "fail"]})
+    told = [line for line in fleet.run("rollout", "-v").output.splitlines() if ": check " in line]
+    assert [line for line in told if line.startswith("h1:")] == [
+        "h1: check before: kernel: pass",
+        "h1: check before: shop: pass (as simulated)",
+        "h1: check after: kernel: pass",
+        "h1: check after: shop: pass (as simulated)",
+    ]
+    assert "h2: check after: shop: fail (as simulated)" in told
+    assert not [line for line in told if line.startswith("h4:")], "its batch is not begun"
+    assert ": check " not in fleet.run("rollout").output
