@@ -129,13 +129,14 @@ def test_who_is_in_the_function_does_not_matter(patient: Host, model: str) -> No
 
 @pytest.mark.parametrize("model", ["patched_set thread", "patched_set kernel counting"])
 def test_a_sleeper_is_named_and_waited_for(patient: Host, model: str) -> None:
-    patient.run(f"echo 30000 > {CORE}/deadline_ms")
+    patient.run(f"echo 120000 > {CORE}/deadline_ms")
     pid = patient.sleep_in_target()
     begin(patient, model)
     assert [str(pid), "kpt-reader", "target_sleep"] in blockers(patient)
     # At any moment: what a step has not come to yet was in the way at the one before.
     file = f"{CORE}/patches/kpt_sleep/blocking"
-    patient.run(f"for look in $(seq 500); do grep -q '^{pid} kpt-reader target_sleep$' {file} || exit 1; done")
+    named = f"'{pid} kpt-reader target_sleep' in open('{file}').read()"
+    patient.run(f'python3 -c "assert all({named} for look in range(2000))"')
     patient.run("echo > /proc/kpt_sleep")
     assert finished(patient)
     assert patient.target()["value"] == 2
