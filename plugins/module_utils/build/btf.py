@@ -59,7 +59,7 @@ def entry_sizes(path: Path) -> dict[str, int]:
 def read(path: Path) -> Types | None:
     """The types of an ELF file; None if it describes none."""
     image = e.mapped(path)
-    for header in e.headers(path, image, (e.ET_REL, e.ET_EXEC, e.ET_DYN)):
+    for header in e.headers(path, image, (e.ET_REL, *e.LINKED)):
         if header.name == ".BTF" and header.type != e.SHT_NOBITS:
             return Types(image[header.offset : header.offset + header.size], str(path))
     return None

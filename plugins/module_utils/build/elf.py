@@ -23,6 +23,7 @@ RELA = struct.Struct("<QQq")
 IDENT = b"\x7fELF\x02\x01\x01"
 
 ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
+LINKED = (ET_EXEC, ET_DYN)
 EM_X86_64 = 62
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_GROUP = 1, 2, 3, 4, 8, 9, 17
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS = 0x1, 0x2, 0x4, 0x10, 0x20
@@ -150,6 +151,11 @@ def headers(path: Path, image: memoryview, types: tuple[int, ...] = (ET_REL,)) -
         raise ElfError(f"{path}: damaged: its sections overlap")
     strings = bytes(image[raw[names][4] : raw[names][4] + raw[names][5]])
     return [Header(string_at(strings, fields[0], path), *fields[1:]) for fields in raw]
+
+
+def is_linked(image: memoryview) -> bool:
+    """Whether symbols have addresses. Sections of relocatable files may, too: binutils 2.44 leaves some in modules."""
+    return bool(EHDR.unpack_from(image)[1] in LINKED)
 
 
 def table(path: Path, image: memoryview, header: Header, layout: struct.Struct) -> memoryview:

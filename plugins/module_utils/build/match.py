@@ -21,7 +21,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import El
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry
 
 _WIDTHS = {elf.R_64: 8, elf.R_PC64: 8}
-_LINKED_ALREADY = (elf.ET_EXEC, elf.ET_DYN)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class _Image:
     def __enter__(self) -> _Image:
         with self._path.open("rb") as stream:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        types = (elf.ET_REL, *_LINKED_ALREADY)
+        types = (elf.ET_REL, *elf.LINKED)
         self._headers = elf.headers(self._path, memoryview(self._map[:]), types)
         return self
 

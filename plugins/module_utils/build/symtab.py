@@ -156,13 +156,13 @@ class Group:
 def read_symbols(path: Path) -> SymbolTable:
     """The symbols of the vmlinux or module at *path* that kallsyms lists."""
     image = e.mapped(path)
-    headers = e.headers(path, image, (e.ET_REL, e.ET_EXEC, e.ET_DYN))
+    headers = e.headers(path, image, (e.ET_REL, *e.LINKED))
     tables = [header for header in headers if header.type == e.SHT_SYMTAB]
     if len(tables) != 1 or tables[0].link >= len(headers):
         raise ElfError(f"{path}: has no symbol table; take the file from the symbols package")
     names = headers[tables[0].link]
     strings = bytes(image[names.offset : names.offset + names.size])
-    linked = any(header.addr for header in headers)
+    linked = e.is_linked(image)
     entries: list[Entry] = []
     files: list[str] = []
     for index, (name, info, _other, shndx, value, size) in enumerate(

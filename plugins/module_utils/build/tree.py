@@ -272,7 +272,7 @@ def _section(path: Path, name: str) -> bytes:
     """The contents of a section; empty if there is none of that name."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as image:
         with memoryview(image) as view:
-            headers = elf.headers(path, view, (elf.ET_REL, elf.ET_EXEC, elf.ET_DYN))
+            headers = elf.headers(path, view, (elf.ET_REL, *elf.LINKED))
         found = (header for header in headers if header.name == name)
         return b"".join(image[header.offset : header.offset + header.size] for header in found)
 
