@@ -69,7 +69,7 @@ def test_a_record_does_not_read_the_plan_of_the_fleet(made: dict[str, Any], tmp_
     action = record.ActionModule.__new__(record.ActionModule)
     action._task = types.SimpleNamespace(check_mode=False)
     action.variables = {"inventory_hostname": "h10"}
-    action.show = lambda lines: None
+    action.show = action.show_verbose = lambda lines: None
     arguments = {"rollout": str(tmp_path), "step": "look", "look": look("kpatch", "kpatch_fix"), "order": None}
     action.act({**arguments, "results": [], "before": None})
     assert [entry["host"] for entry in ledger.read(tmp_path / plan.LEDGER).entries] == ["h10"]
