@@ -159,7 +159,9 @@ def test_of_a_module_s_functions_of_one_name_the_right_one_is_called(
     host.run("modprobe md_mod && echo md_kpatch > /sys/module/md_mod/parameters/new_array")
     try:
         assert host.read(f"{MD}/metadata_version") == host.read(f"{MD}/level") == "none"
-        assert host.read(f"{MD}/bitmap/metadata") == host.read(f"{MD}/bitmap/location") == "internal"
+        # 7.2 shows the bitmap only of an array that runs.
+        if not core.kernel.release.startswith("7."):
+            assert host.read(f"{MD}/bitmap/metadata") == host.read(f"{MD}/bitmap/location") == "internal"
     finally:
         host.run(f"echo clear > {MD}/array_state; for i in $(seq 50); do modprobe -r md_mod && exit; sleep 0.1; done")
 

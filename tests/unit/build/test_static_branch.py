@@ -168,4 +168,5 @@ def test_room_is_made_by_the_header(tmp_path: Path, text: str) -> None:
 
 def test_a_long_jump_has_room(pair: Pair) -> None:
     path = pair.compile("long", 'asm(".text; jmp.d32 1f; 1: nop");')
-    assert "e9 00 00 00 00" in subprocess.run(["objdump", "-d", path], capture_output=True, text=True).stdout
+    listing = subprocess.run(["objdump", "-d", path], capture_output=True, text=True, check=True).stdout
+    assert "e9 00 00 00 00" in listing
