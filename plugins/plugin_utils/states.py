@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
+from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH, module_name
 
 STATES = {
@@ -109,7 +110,7 @@ def unreplaced(host: dict[str, Any], gone: list[str], names: list[str], artifact
 
 def _is_on(loaded: dict[str, Any] | None, artifact: dict[str, Any]) -> bool:
     """Whether what is *loaded* is in use, as these very bytes."""
-    return bool(loaded and loaded.get("enabled") and not _differs(loaded, artifact))
+    return bool(loaded and loaded.get("enabled") and same_identity(loaded, artifact))
 
 
 def _takes_place(artifact: dict[str, Any], loaded: dict[str, Any] | None) -> bool:
@@ -219,7 +220,7 @@ def _one(host: dict[str, Any], name: str, artifact: dict[str, Any] | None) -> Ve
     loaded = _loaded(host, module)
     if loaded is None:
         return Verdict("staged" if module in (host.get("staged") or []) else "absent")
-    if artifact and _differs(loaded, artifact):
+    if artifact and not same_identity(loaded, artifact):
         return Verdict("staged", f"is on as another build (srcversion {loaded.get('srcversion')})")
     if loaded.get("transition"):
         tasks = loaded.get("blocking") or []
@@ -229,10 +230,6 @@ def _one(host: dict[str, Any], name: str, artifact: dict[str, Any] | None) -> Ve
         kept = at_boot is None or artifact is None or module in at_boot
         return Verdict("applied") if kept else Verdict("staged", "is on, but not again at a boot")
     return Verdict("staged", "is loaded but disabled")
-
-
-def _differs(loaded: dict[str, Any], artifact: dict[str, Any]) -> bool:
-    return any(loaded.get(key) != artifact[key] for key in ("srcversion", "build_id"))
 
 
 def _loaded(host: dict[str, Any], module: str) -> dict[str, Any] | None:

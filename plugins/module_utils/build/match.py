@@ -11,7 +11,6 @@ that runs is another one of that name (a weak one that was overridden).
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +36,11 @@ def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
         return []
     functions = _functions(elf.read(rebuilt))
     refusals = []
-    with _Image(shipped) as image:
-        for changed in diff.changed:
-            reason = _reason(functions.get(changed.name), image, _entry(diff, changed.name, changed.sympos))
-            if reason is not None:
-                refusals.append(Refusal(diff.context.source, changed.name, reason))
+    image = _Image(shipped)
+    for changed in diff.changed:
+        reason = _reason(functions.get(changed.name), image, _entry(diff, changed.name, changed.sympos))
+        if reason is not None:
+            refusals.append(Refusal(diff.context.source, changed.name, reason))
     return refusals
 
 
@@ -93,17 +92,8 @@ class _Image:
     """A vmlinux or a shipped module: its code by place, as symtab.Entry has it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> _Image:
-        with self._path.open("rb") as stream:
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        types = (elf.ET_REL, *elf.LINKED)
-        self._headers = elf.headers(self._path, memoryview(self._map[:]), types)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._map.close()
+        self._path, self._bytes = path, elf.mapped(path)
+        self._headers = elf.headers(path, self._bytes, (elf.ET_REL, *elf.LINKED))
 
     def code(self, place: tuple[int, int, int], size: int) -> tuple[bytes, set[int]]:
         """*size* bytes at *place*, and which of them the module loader has yet to fill."""
@@ -111,10 +101,10 @@ class _Image:
         if number == 0:  # linked: the value is an address
             header = self._at(value)
             start = header.offset + value - header.addr
-            return self._map[start : start + size], set()
+            return bytes(self._bytes[start : start + size]), set()
         header = self._headers[number]
         start = header.offset + value
-        return self._map[start : start + size], {at - value for at in self._filled_in(number)}
+        return bytes(self._bytes[start : start + size]), {at - value for at in self._filled_in(number)}
 
     def _at(self, address: int) -> elf.Header:
         for header in self._headers:
@@ -126,7 +116,7 @@ class _Image:
         filled: set[int] = set()
         for header in self._headers:
             if header.type == elf.SHT_RELA and header.info == number:
-                entries = elf.RELA.iter_unpack(self._map[header.offset : header.offset + header.size])
+                entries = elf.RELA.iter_unpack(self._bytes[header.offset : header.offset + header.size])
                 for offset, info, _addend in entries:
                     filled.update(range(offset, offset + _WIDTHS.get(info & 0xFFFFFFFF, 4)))
         return filled

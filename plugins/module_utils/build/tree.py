@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import json
 import lzma
-import mmap
 import os
 import re
 import shutil
@@ -270,11 +269,9 @@ def modinfo(path: Path) -> dict[str, str]:
 
 def _section(path: Path, name: str) -> bytes:
     """The contents of a section; empty if there is none of that name."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        with memoryview(image) as view:
-            headers = elf.headers(path, view, (elf.ET_REL, *elf.LINKED))
-        found = (header for header in headers if header.name == name)
-        return b"".join(image[header.offset : header.offset + header.size] for header in found)
+    image = elf.mapped(path)
+    found = (header for header in elf.headers(path, image, (elf.ET_REL, *elf.LINKED)) if header.name == name)
+    return b"".join(image[header.offset : header.offset + header.size] for header in found)
 
 
 def _uncompressed(path: Path, scratch: Path) -> Path:
