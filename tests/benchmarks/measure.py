@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 _INTERVAL = 0.2
 
 
@@ -72,10 +74,10 @@ def watched(
 
     def sample() -> None:
         while not ended.wait(_INTERVAL):
-            pids = tree(process.pid)
-            samples.append((time.monotonic(), sum(map(_pss, pids))))
+            family = _family(process.pid)
+            samples.append((time.monotonic(), sum(map(_pss, family))))
             if len(samples) % 300 == 0:
-                looked(Taken(begin, time.monotonic(), sum(map(_cpu, pids)), samples))
+                looked(Taken(begin, time.monotonic(), sum(map(_cpu, family)), samples))
 
     watcher = threading.Thread(target=sample)
     watcher.start()
@@ -94,36 +96,25 @@ def watched(
     return taken
 
 
-def tree(root: int) -> list[int]:
-    """A process and its descendants."""
-    children: dict[int, list[int]] = {}
-    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
-        with contextlib.suppress(OSError):
-            children.setdefault(int(_stat(pid)[1]), []).append(pid)
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found
+def _family(root: int) -> list[psutil.Process]:
+    """A process and its descendants; nobody if it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(root)
+        return [process, *process.children(recursive=True)]
+    return []
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the third on; the second may have blanks in it."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-
-
-def _pss(pid: int) -> int:
+def _pss(process: psutil.Process) -> int:
     """Its memory in kB; none if it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
+    with contextlib.suppress(psutil.Error):
+        return int(process.memory_full_info().pss) // 1024
     return 0
 
 
-def _cpu(pid: int) -> float:
+def _cpu(process: psutil.Process) -> float:
     """The processor seconds of it and of its children that have ended."""
-    with contextlib.suppress(OSError):
-        return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+    with contextlib.suppress(psutil.Error):
+        return sum(process.cpu_times()[:4])
     return 0.0
 
 
