@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,14 @@ class Host:
     def load(self, module: str, *parameters: str) -> None:
         """Load a module; it must not be refused."""
         self.run(f"insmod {_DIRECTORY}/{module}.ko {' '.join(parameters)}")
+
+    def load_under_fire(self, module: str, *parameters: str, seconds: float = 120.0) -> None:
+        """Load a module whose functions are in use: what is refused for that alone is tried again, for *seconds*."""
+        insmod = f"insmod {_DIRECTORY}/{module}.ko {' '.join(parameters)}"
+        end = time.monotonic() + seconds
+        while (done := self.script(insmod)).returncode != 0:
+            told = f"{self.name}: {insmod}\n{done.stdout}{done.stderr}{self.refusal()}"
+            assert "Device or resource busy" in done.stderr and time.monotonic() < end, told
 
     def refused(self, module: str, *parameters: str) -> str:
         """Load a module that has to be refused, and leave nothing: the core module's line about it."""

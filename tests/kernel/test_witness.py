@@ -60,7 +60,8 @@ def hammer(host: Host, chosen: Model) -> dict[str, Any]:
         host.load("kpt_below", *MODELS[0].parameters())
     # Half of it passes before tasks that sleep in the kernel are woken: the rest of a transition is the same.
     host.run(f"echo {_DEADLINE_MS[chosen.leave]} > {CORE}/deadline_ms")
-    host.load("kpt_swap", *chosen.parameters())
+    # Kernel threads visit already, and any switch may be refused meanwhile, as the driver's may.
+    host.load_under_fire("kpt_swap", *chosen.parameters())
     return dict(json.loads(host.drive(_DRIVER, json.dumps(asked), timeout=120 + 3 * seconds)))
 
 
