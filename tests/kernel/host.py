@@ -124,7 +124,8 @@ class Host:
         end = time.monotonic() + seconds
         while (done := self.script(insmod)).returncode != 0:
             told = f"{self.name}: {insmod}\n{done.stdout}{done.stderr}{self.refusal()}"
-            assert "Device or resource busy" in done.stderr and time.monotonic() < end, told
+            assert "Device or resource busy" in done.stderr, told
+            assert time.monotonic() < end, told
 
     def refused(self, module: str, *parameters: str) -> str:
         """Load a module that has to be refused, and leave nothing: the core module's line about it."""
