@@ -23,7 +23,13 @@ class Loader(yaml.SafeLoader):
     """YAML with Ansible's !unsafe."""
 
 
-Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+def unsafe(loader: Loader, node: yaml.Node) -> str:
+    """The text as it stands."""
+    assert isinstance(node, yaml.ScalarNode)
+    return str(loader.construct_scalar(node))
+
+
+Loader.add_constructor("!unsafe", unsafe)
 MADE = yaml.load((ROOT / "playbooks/vars/awx.yml").read_text(), Loader)
 TASKS = yaml.load((ROOT / "playbooks/tasks/awx.yml").read_text(), Loader)
 TEMPLATES = {template["name"]: template for template in MADE["awx_templates"]}

@@ -124,7 +124,7 @@ class Peer:
         out = self.home / "modules"
         out.mkdir(exist_ok=True)
         # Twice -d: the objects stay, and what make says is told.
-        options = ["-d", "-d", "-j", str(workers()), "-s", self.source, "-v", self.vmlinux, "-o", out]
+        options: list[str | Path] = ["-d", "-d", "-j", str(workers()), "-s", self.source, "-v", self.vmlinux, "-o", out]
         command = [PACKAGE, *options, "-n", patch.stem, patch]
         return watched(list(self.tools.command(command)), heard, self.environment(), looked)
 

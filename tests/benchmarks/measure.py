@@ -114,7 +114,7 @@ def _pss(process: psutil.Process) -> int:
 def _cpu(process: psutil.Process) -> float:
     """The processor seconds of it and of its children that have ended."""
     with contextlib.suppress(psutil.Error):
-        return sum(process.cpu_times()[:4])
+        return float(sum(process.cpu_times()[:4]))
     return 0.0
 
 

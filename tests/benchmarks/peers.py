@@ -27,7 +27,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import known
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import look, using
 from build import FIRST, LATER, PATCHES, build, empty, small_cache
-from kpatch_build import Peer, marks
+from kpatch_build import Pair, Peer, marks
 from matrix import CACHE, kernel
 from measure import Taken, told
 from report import machine, put, table
@@ -188,7 +188,7 @@ def whole(rows: dict[str, Row]) -> str:
 def diff_alone(one: dict[str, Any], peer: Peer, repeats: int) -> str:
     """The diff stage, on objects of our making."""
     with tempfile.TemporaryDirectory(prefix="bench-peers-") as scratch:
-        pairs = []
+        pairs: list[Pair] = []
         with using(CACHE, Identity.of(one), told) as tree:
             for case in COMPARED:
                 folder = Path(scratch, PATCHES[case].stem)

@@ -115,8 +115,12 @@ def main() -> None:
         store=store,
     )
     # The core module of a kernel is built with its first patch; later ones find it in the store.
-    for build, request in ((core_module.build, core), (patch_module.build, patch)):
-        answer = attempt(asked["name"], functools.partial(build, request, False, functools.partial(print, flush=True)))
+    told = functools.partial(print, flush=True)
+    for build in (
+        functools.partial(core_module.build, core, False, told),
+        functools.partial(patch_module.build, patch, False, told),
+    ):
+        answer = attempt(asked["name"], build)
         if "msg" in answer:
             raise SystemExit(answer["msg"])
     Path(sys.argv[2]).write_text(json.dumps(vars(notes)), encoding="utf-8")

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab import golden, guest, machine, process, vm
-from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import open_image
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab import golden, machine, process, vm
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.image import READY_MARK, open_image
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +141,7 @@ class Machine(Host):
 
     def wait_for_boot(self, since: int) -> None:
         """Until it says on its console, beyond *since*, that ssh answers. A panic on the way is not the end."""
-        mark = guest.READY_MARK
+        mark = READY_MARK
         deadline = time.monotonic() + _BOOT_SECONDS
         while mark not in self.console(since):
             assert time.monotonic() < deadline, f"it did not come up: {self.console(since)[-2000:]}"

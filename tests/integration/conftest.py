@@ -46,7 +46,7 @@ class Run:
 class Fleet:
     """Hosts h1, h2, … each as a file; a store with artifacts for RELEASE."""
 
-    patches = ("one", "two")
+    patches: tuple[str, ...] = ("one", "two")
 
     def __init__(self, directory: Path, collections: Path, count: int) -> None:
         self.directory, self.collections = directory, collections
@@ -181,11 +181,12 @@ def store(directory: Path, release: str, name: str, build_id: str = "aa", **chan
     }
     place = directory / release / name / manifest["input_sha256"]
     place.mkdir(parents=True, exist_ok=True)
-    (place / manifest["file"]).write_bytes(image)
+    file: Path = place / manifest["file"]
+    file.write_bytes(image)
     (place / "manifest.json").write_text(manifests.dump(manifest))
     (place.parent / "current").unlink(missing_ok=True)
     (place.parent / "current").symlink_to(place.name)
-    return place / manifest["file"]
+    return file
 
 
 def _host(release: str) -> dict[str, Any]:

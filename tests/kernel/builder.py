@@ -68,8 +68,8 @@ class Builder:
         for old, new in replacements.items():
             assert before.count(old) == 1, f"{file}: {old!r} is there {before.count(old)} times"
             after = after.replace(old, new)
-        lines = (text.splitlines(keepends=True) for text in (before, after))
-        return "".join(difflib.unified_diff(*lines, f"a/{file}", f"b/{file}"))
+        old_lines, new_lines = before.splitlines(keepends=True), after.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(old_lines, new_lines, f"a/{file}", f"b/{file}"))
 
     def modules(self, scratch: Path) -> list[Path]:
         """The modules of kmod/core and kmod/tests, compiled in *scratch*, without debug data."""

@@ -71,7 +71,7 @@ def test_what_is_not_exported_is_reached_by_a_return(listing: dict[str, str]) ->
     ("header", "what"), [("kpatch.h", "struct kpatch_patch"), ("kpatch_author.h", "KPATCH_PRE_PATCH")]
 )
 def test_the_public_headers_document_themselves(builder: Builder, header: str, what: str) -> None:
-    command = [builder.tree.source / "scripts/kernel-doc", "-rst", "-Werror", KMOD / "core" / header]
+    command = [str(builder.tree.source / "scripts/kernel-doc"), "-rst", "-Werror", str(KMOD / "core" / header)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert what in done.stdout

@@ -36,6 +36,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ansible.plugins.connection import ConnectionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils.host import checks, entry, transition
@@ -103,9 +104,9 @@ def patchset(root: Path, parameters: dict[str, Any]) -> Result:
     """What the module of that name does, on the host in *root*."""
     host = FakeHost(root)
     host.artifacts = {one["manifest"]["sha256"]: one["manifest"] for one in parameters["artifacts"]}
-    entry.KernelLoader = lambda: host  # type: ignore[assignment,misc]
-    transition._write = host.write  # type: ignore[assignment]
-    return entry.run("patchset", {"timeout": 30.0, **parameters}, check_mode=False, root=root)
+    loads = mock.patch.object(entry, "KernelLoader", return_value=host)
+    with loads, mock.patch.object(transition, "_write", host.write):
+        return entry.run("patchset", {"timeout": 30.0, **parameters}, check_mode=False, root=root)
 
 
 _MODULES: dict[str, Callable[[Path, dict[str, Any]], Result]] = {

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 _FILE = Path(os.environ["CLOCK_JUMP"])
-_time, _time_ns, _datetime = time.time, time.time_ns, datetime.datetime
+_time, _time_ns = time.time, time.time_ns
 
 
 def jumped() -> float:
     return float(_FILE.read_text() or 0)
 
 
-class Jumping(_datetime):
+class Jumping(datetime.datetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Jumping:
         return cls.fromtimestamp(time.time(), tz)

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    Added,
+    ChangedFunction,
     EmittedObject,
     Export,
     ObjectContext,
     ObjectDiff,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 FLAGS = [
     *("-O2", "-g0", "-w", "-std=gnu11", "-ffreestanding", "-fno-pie", "-mcmodel=kernel", "-mno-red-zone"),
@@ -52,6 +56,16 @@ int exported(const char *x, ...) { return 0; }
 int hidden(const char *x, ...) { return 0; }
 int __fentry__(void) { return 0; }
 """
+
+
+def kernel_tree(root: Path) -> Tree:
+    """A prepared kernel in *root*, where nothing of it is yet."""
+    return Tree(root, "6.1.0-1-amd64", "6.1.1-1", "ab", "gcc-12 (Debian 12.2.0-14) 12.2.0", "", "", "")
+
+
+def names(items: Iterable[ChangedFunction | Added]) -> list[str]:
+    """Theirs, sorted."""
+    return sorted(item.name for item in items)
 
 
 class Pair:
@@ -100,7 +114,8 @@ class Pair:
     def finished(self, *diffs: ObjectDiff) -> tuple[EmittedObject, Path]:
         """The emitted object, linked with a table that uses its aliases, and finished."""
         emitted, diff = self.emit(*diffs)
-        names = [f.alias for f in (*emitted.functions, *emitted.hooks)] + [r.place for r in emitted.relocs]
+        names = [function.alias for function in emitted.functions] + [hook.alias for hook in emitted.hooks]
+        names += [reloc.place for reloc in emitted.relocs]
         glue = "".join(f"extern char {name}[];\n" for name in names)
         glue += "void *const glue_table[] = {" + ", ".join(names) + "};\n"
         linked = self.link("linked.o", diff, self.compile("glue", glue), kernel=False)

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
-from object_files import Pair, readelf
-
-
-def names(items: list) -> list[str]:
-    return sorted(item.name for item in items)
+from object_files import Pair, names, readelf
 
 
 def test_clones_that_were_renumbered_are_told_by_their_code(pair: Pair) -> None:

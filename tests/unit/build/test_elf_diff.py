@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ObjectDiff, refused_as_left
-from object_files import Pair, readelf
+from object_files import Pair, names, readelf
 
 BASE = """
 static int secret = 5;
@@ -19,10 +19,6 @@ static noinline int helper(int x) { return hidden("helper %d", x) + secret; }
 int first(int x) { exported("first %d", x); return helper(x) * 3; }
 int second(int x) { exported("second %d", x); return helper(x) + 7; }
 """
-
-
-def names(items: list) -> list[str]:
-    return sorted(item.name for item in items)
 
 
 def test_the_same_source_twice_differs_in_nothing(pair: Pair) -> None:
@@ -318,11 +314,7 @@ def test_a_weak_function_that_is_overridden_is_refused(pair: Pair) -> None:
 def test_all_refusals_come_at_once(pair: Pair) -> None:
     before = BASE + "int table = 1; int notrace fast(int x) { return x; }"
     after = before.replace("table = 1", "table = 2").replace("return x; }", "return -x; }")
-    assert names_of(pair.diff(before, after).refusals) == ["fast", "table"]
-
-
-def names_of(refusals: list) -> list[str]:
-    return sorted(refusal.function for refusal in refusals)
+    assert sorted(refusal.function for refusal in pair.diff(before, after).refusals) == ["fast", "table"]
 
 
 # struct alt_instr of 6.1 (arch/x86/include/asm/alternative.h).

@@ -14,6 +14,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.instruction import field_bias, is_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_files import Pair, readelf
@@ -133,13 +135,15 @@ def test_another_reader_sees_the_same(pair: Pair) -> None:
     with path.open("rb") as stream:
         theirs = ELFFile(stream)
         symbols = theirs.get_section_by_name(".symtab")
+        assert isinstance(symbols, SymbolTableSection)
         names = [section.name for section in theirs.iter_sections()]
         for section in ours.sections:
             found = theirs.get_section_by_name(section.name)
-            assert names.count(section.name) > 1 or not section.data or found.data() == section.data
+            assert names.count(section.name) > 1 or not section.data or (found and found.data() == section.data)
         relocations = [
             (names[table["sh_info"]], entry["r_offset"], entry["r_info_type"], entry["r_addend"], value["st_value"])
             for table in theirs.iter_sections("SHT_RELA")
+            if isinstance(table, RelocationSection)
             for entry in table.iter_relocations()
             for value in [symbols.get_symbol(entry["r_info_sym"])]
         ]

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, generators, kbuild, overlay, special
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import identify, kbuild_package
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import parse_symvers
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.toolchain import Toolchain
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
+from object_files import kernel_tree
 
 COMMAND = (
     "savedcmd_net/some/part.o := gcc-12 -Wp,-MMD,net/some/.part.o.d -I/tree/source/include -mfentry{module}"
@@ -76,7 +75,7 @@ def test_overlay_shows_a_replaced_file_to_those_who_reach_it_by_a_directory_abov
     (source / "lib/other.c").write_text('#include "../fs/iomap/own.h"\nint answer = ANSWER;\n')
     including = ["fs/iomap/own.h", "lib/other.c"]
     overlay.make(source, tmp_path / "view", {"fs/internal.h": "#define ANSWER 42\n"}, including)
-    command = ["gcc", "-E", "-P", tmp_path / "view/lib/other.c"]
+    command = ["gcc", "-E", "-P", str(tmp_path / "view/lib/other.c")]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "int answer = 42;\n"
     assert (tmp_path / "view/fs/ext4").is_symlink()
 
@@ -86,7 +85,7 @@ INDEXED = "int table[4];\nint indexed(int i);\nint indexed(int i)\n{\n\treturn t
 
 def compiled_at(root: Path, replaced: overlay.Texts) -> bytes:
     """An object whose record for UBSAN names its source, compiled from the tree below *root*."""
-    tree = SimpleNamespace(source=root / "source", objects=root / "objects", tools=Toolchain())
+    tree = kernel_tree(root)
     (tree.source / "fs").mkdir(parents=True)
     (tree.source / "fs/some.c").write_text(INDEXED)
     (tree.objects / "include").mkdir(parents=True)
@@ -94,7 +93,7 @@ def compiled_at(root: Path, replaced: overlay.Texts) -> bytes:
     overlay.workplace(tree.source, tree.objects, root / "place", replaced)
     flags = (f"-fmacro-prefix-map={tree.source}/=", "-O2", "-fsanitize=bounds-strict", "-c", "-o", "fs/some.o")
     some = kbuild.Unit("fs/some.c", "vmlinux", ("gcc", *flags, str(tree.source / "fs/some.c")), ())
-    kbuild.compile_unit(tree, some, root / "some.o", root / "place")  # type: ignore[arg-type]
+    kbuild.compile_unit(tree, some, root / "some.o", root / "place")
     return (root / "some.o").read_bytes()
 
 
@@ -143,7 +142,7 @@ def test_a_source_that_is_generated_is_told_from_one_that_is_not_there() -> None
 
 
 def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Path) -> None:
-    tree = SimpleNamespace(root=tmp_path / "some", release="some", objects=tmp_path / "some/objects")
+    tree = kernel_tree(tmp_path / "some")
     (tree.objects / "scripts").mkdir(parents=True)
     said: list[str] = []
 
@@ -152,8 +151,8 @@ def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Pa
             (copy / name).write_bytes(content)
             (copy / name).chmod(0o755)
 
-    assert generators.add(tree, prepare, said.append)  # type: ignore[arg-type]
-    assert not generators.add(tree, prepare, said.append)  # type: ignore[arg-type]
+    assert generators.add(tree, prepare, said.append)
+    assert not generators.add(tree, prepare, said.append)
     assert sorted(str(path.relative_to(tree.objects)) for path in tree.objects.rglob("*") if path.is_file()) == [
         ".generators",
         "scripts/compiler",
@@ -171,7 +170,7 @@ generated.h: some.list; ./generator > $@
 def test_a_lacking_program_is_seen_however_many_objects_want_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = Tree(tmp_path, "6.1.0-1-amd64", "6.1.1-1", "ab", "gcc-12 (Debian 12.2.0-14) 12.2.0", "", "", "")
+    tree = kernel_tree(tmp_path)
     for directory in (tree.source, tree.objects):
         directory.mkdir()
     (tree.source / "Makefile").write_text(WANTING)
@@ -219,15 +218,16 @@ def test_objtool_is_noted_where_it_runs_apart(exempt: str, objtool: tuple[str, .
     ("rule", "apart"), [("\t$(call cmd,objtool)\n", True), ("\t$(call cmd,gen_objtooldep)\n", False)]
 )
 def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts/Makefile.build").write_text(f"define rule_cc_o_c\n{rule}endef\n")
-    assert kbuild._runs_objtool_apart(SimpleNamespace(source=tmp_path)) is apart
+    tree = kernel_tree(tmp_path)
+    (tree.source / "scripts").mkdir(parents=True)
+    (tree.source / "scripts/Makefile.build").write_text(f"define rule_cc_o_c\n{rule}endef\n")
+    assert kbuild._runs_objtool_apart(tree) is apart
 
 
 def test_a_command_that_was_noted_at_another_place_is_asked_for_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = Tree(tmp_path, "6.1.0-1-amd64", "6.1.1-1", "ab", "gcc-12 (Debian 12.2.0-14) 12.2.0", "", "", "")
+    tree = kernel_tree(tmp_path)
     (tree.source / "scripts").mkdir(parents=True)
     (tree.source / "scripts/Makefile.build").touch()
     noted = tree.objects / "net/some/.part.o.cmd"

@@ -64,6 +64,6 @@ def test_core_module_is_built_where_a_patch_may_need_it(
 
 @pytest.mark.parametrize(("backend", "found"), [("livepatch", True), ("kpatch", False), ("auto", False)])
 def test_patch_for_livepatch_is_linked_against_no_core_module(tmp_path: Path, backend: str, found: bool) -> None:
-    kernel = Identity("6.1", "#1", "aa", "x86_64")
+    kernel = Identity("6.1", "#1", "aa")
     request = patch_module.Request("some", "", PATCHED_SET, {}, kernel, tmp_path, tmp_path, backend)
     assert (patch_module.Core.find(request) is not None) is found

@@ -54,8 +54,8 @@ def verified(tmp_path: Path, image: bytes, certificate: Path) -> bool:
     (tmp_path / "signature").write_bytes(image[end - size : end])
     (tmp_path / "payload").write_bytes(image[: end - size])
     done = subprocess.run(
-        ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", tmp_path / "signature"]
-        + ["-content", tmp_path / "payload", "-certfile", certificate, "-CAfile", certificate]
+        ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", str(tmp_path / "signature")]
+        + ["-content", str(tmp_path / "payload"), "-certfile", str(certificate), "-CAfile", str(certificate)]
         + ["-purpose", "any", "-out", "/dev/null"],
         capture_output=True,
         check=False,
@@ -102,7 +102,7 @@ def test_what_cannot_sign_is_told_before_the_build(tmp_path: Path) -> None:
 def test_a_key_with_a_passphrase_is_refused_without_asking(tmp_path: Path) -> None:
     mine = signer(tmp_path, "mine")
     locked = tmp_path / "locked.key"
-    command = ["openssl", "rsa", "-in", mine.key, "-aes128", "-passout", "pass:secret", "-out", locked]
+    command = ["openssl", "rsa", "-in", str(mine.key), "-aes128", "-passout", "pass:secret", "-out", str(locked)]
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(BuildError, match="no passphrase"):
         ModuleSigner(locked, mine.certificate).check()

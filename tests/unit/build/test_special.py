@@ -111,7 +111,7 @@ def test_a_runtime_constant_is_read_from_its_variable(pair: Pair) -> None:
     difference = pair.diff(RUNTIME, RUNTIME.replace("x >", "x >="))
     assert not difference.refusals
     _emitted, path = pair.emit(difference)
-    command = ["objdump", "-dr", "--no-show-raw-insn", path]
+    command = ["objdump", "-dr", "--no-show-raw-insn", str(path)]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert re.search(r"mov +0x0\(%rip\),%r\w+.*\n.*R_X86_64_PC32\s+\.klp\.sym\.vmlinux\.limit,0-0x4\n.*nopl", code)
     assert "movabs" not in code

@@ -17,7 +17,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import pair as 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.kbuild import Unit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import EmittedReloc
-from object_files import Pair, readelf
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
+from object_files import Pair, kernel_tree, readelf
 
 BRANCH = "int key[4]; int first(int x) { if (STATIC_BRANCH(KEY)) return 40; return x + 1; }"
 
@@ -115,10 +116,10 @@ def test_a_branch_without_room_is_refused(pair: Pair) -> None:
 
 def test_a_short_branch_gets_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is compiled once more, with the header that makes it long; what was shipped is as short as it was."""
-    compiled = []
+    compiled: list[tuple[str, bool, str | None]] = []
 
     def compile_unit(
-        _tree: None, _unit: Unit, out: Path, place: Path, sectioned: bool = False, before: str | None = None
+        _tree: Tree, _unit: Unit, out: Path, place: Path, sectioned: bool = False, before: str | None = None
     ) -> None:
         compiled.append((place.name, sectioned, before))
         text = branch() if before else branch().replace("STATIC_BRANCH", "SHORT_BRANCH")
@@ -129,7 +130,7 @@ def test_a_short_branch_gets_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     shipped = pair.compile("built", branch().replace("STATIC_BRANCH", "SHORT_BRANCH"))
     context, image = pair.context(shipped, module="demo"), pair.link("demo.ko", shipped, kernel=False)
     places = pair.folder / "plain", pair.folder / "patched"
-    two = pairs.Pair(None, *places, pair.folder, lambda _unit: context, lambda _name: image)
+    two = pairs.Pair(kernel_tree(pair.folder), *places, pair.folder, lambda _unit: context, lambda _name: image)
     diff, refusals = two.changed(Unit("net/demo/demo.c", "demo", (), ()))
     assert refusals == []
     assert diff is not None

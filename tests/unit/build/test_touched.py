@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, makefiles
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
+from object_files import kernel_tree
 
 FILES = {
     "include/linux/some.h": "#include <linux/deep.h>\n",
@@ -46,7 +47,7 @@ def tree(tmp_path: Path) -> Tree:
         (tmp_path / "source" / path).write_text(text)
     (tmp_path / "objects/include/config").mkdir(parents=True)
     (tmp_path / "objects/include/config/auto.conf").write_text("CONFIG_ONE=y\nCONFIG_MOD=m\n")
-    return Tree(tmp_path, "6.1.0", "6.1.0-1", "00", "gcc", "6.1.0", "", "")
+    return kernel_tree(tmp_path)
 
 
 def includers(tree: Tree, *changed: str) -> set[str]:

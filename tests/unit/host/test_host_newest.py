@@ -32,10 +32,8 @@ def load(host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
 
     def run(build: str, serial: int | None, state: str = "enabled", **more: Any) -> dict[str, Any]:
         host.calls.clear()
-        made = [
-            host.artifact("kpatch", "core"),
-            host.artifact("a", build, **({} if serial is None else {"serial": serial})),
-        ]
+        dated = {} if serial is None else {"serial": serial}
+        made = [host.artifact("kpatch", "core"), host.artifact("a", build, None, **dated)]
         artifacts = [
             {"manifest": one, "src": str(src), "signature": signature.sign(dump(one), key)} for one, src in made
         ]

@@ -67,7 +67,11 @@ def test_what_goes_wrong_is_a_result(root: Path) -> None:
 
 
 def test_process_that_was_killed_has_no_result(root: Path) -> None:
-    done = order.carry_out("a", lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, root)
+    def dies() -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("it is alive")
+
+    done = order.carry_out("a", dies, root)
     assert (done["failed"], "was killed" in done["msg"]) == (True, True)
     deadline = time.monotonic() + 20
     while (order.read(root) or {})["running"] and time.monotonic() < deadline:
@@ -76,8 +80,12 @@ def test_process_that_was_killed_has_no_result(root: Path) -> None:
 
 
 def test_nothing_is_done_if_the_order_can_not_be_kept(tmp_path: Path) -> None:
+    def does() -> dict[str, Any]:
+        (tmp_path / "work/done").touch()
+        return {}
+
     (tmp_path / "work").mkdir()
-    done = order.carry_out("a", lambda: (tmp_path / "work/done").touch() or {}, tmp_path / "work")
+    done = order.carry_out("a", does, tmp_path / "work")
     assert (done["failed"], (tmp_path / "work/done").exists()) == (True, False)
 
 

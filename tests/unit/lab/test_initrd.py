@@ -26,7 +26,7 @@ kernel/net/core/failover.ko.xz:
 
 def unpack(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """The mode and content of each file of a newc archive, read as the kernel reads it."""
-    files = {}
+    files: dict[str, tuple[int, bytes]] = {}
     offset = 0
     while True:
         assert archive[offset : offset + 6] == b"070701"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab import machine
+from ansible_collections.kpatch.fleet.plugins.module_utils.lab.base import LabError
 from ansible_collections.kpatch.fleet.plugins.module_utils.lab.machine import Boot, Machine
 
 HARDWARE = Machine("tcg", 384, 1)
@@ -58,13 +59,13 @@ def test_a_port_that_somebody_took_is_told_from_other_failures(tmp_path: Path) -
     taken = "echo \"Could not set up host forwarding rule 'tcp:127.0.0.1:1-:22'\" >&2; exit 1"
     with pytest.raises(machine.PortTakenError):
         machine.launch(["sh", "-c", taken], tmp_path)
-    with pytest.raises(machine.LabError, match="no such machine") as error:
+    with pytest.raises(LabError, match="no such machine") as error:
         machine.launch(["sh", "-c", "echo no such machine >&2; exit 1"], tmp_path)
     assert not isinstance(error.value, machine.PortTakenError)
 
 
 def test_without_qemu_the_package_is_named(tmp_path: Path) -> None:
-    with pytest.raises(machine.LabError, match="qemu-system-x86"):
+    with pytest.raises(LabError, match="qemu-system-x86"):
         machine.launch(["no-such-qemu"], tmp_path)
 
 

@@ -99,7 +99,7 @@ def build_id(name: str) -> str:
 
 def host(release: str) -> dict[str, Any]:
     """A host on which nothing is on, as a plan has it."""
-    runs = {"kernel": release, "taint": "", "core": None, "patches": [], "livepatches": []}
+    runs: dict[str, Any] = {"kernel": release, "taint": "", "core": None, "patches": [], "livepatches": []}
     return {
         "state": "absent",
         "reason": "",

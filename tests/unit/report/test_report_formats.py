@@ -164,7 +164,7 @@ def test_ledger_of_an_older_version_is_named() -> None:
 
 def test_entries_with_wrong_values_make_a_report_all_the_same() -> None:
     made = example.plan(2)
-    strange = [
+    strange: list[dict[str, Any]] = [
         {"event": "gate", "open": "perhaps", "batch": {}},
         {"event": "gate", "open": True, "reasons": 1, "batch": 1},
         {"event": "begin", "host": "nobody", "time": 5},
@@ -204,7 +204,13 @@ def test_narrow_terminal_gets_a_table_that_fits() -> None:
 def test_batch_that_was_taken_back_is_told_as_its_kernels_are_now() -> None:
     made = example.plan(2)
     before = example.ledger(made)
-    bare = {"kernel": example.KERNELS[0], "taint": "OEKD", "core": None, "patches": [], "livepatches": []}
+    bare: dict[str, Any] = {
+        "kernel": example.KERNELS[0],
+        "taint": "OEKD",
+        "core": None,
+        "patches": [],
+        "livepatches": [],
+    }
     undone = {"time": "2026-11-23T09:00:00+00:00", "event": "undone", "host": "web000", "batch": 1, "state": "absent"}
     verdict = {"time": undone["time"], "event": "verdict", "batch": 1, "verdict": "fail", "reasons": ["oops"]}
     document = report_document.document(

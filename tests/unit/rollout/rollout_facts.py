@@ -52,8 +52,9 @@ def put(store: Path, name: str, release: str = RELEASE, **values: Any) -> Path:
     }
     place = store / release / name / made["input_sha256"]
     place.mkdir(parents=True)
-    (place / made["file"]).write_bytes(b"ko")
+    image: Path = place / made["file"]
+    image.write_bytes(b"ko")
     (place / "manifest.json").write_text(manifest.dump(made))
     (place.parent / "current").unlink(missing_ok=True)
     (place.parent / "current").symlink_to(place.name)
-    return place / made["file"]
+    return image

@@ -64,12 +64,16 @@ def test_what_a_resumed_rollout_compares_with_is_the_hosts_new_state(
     assert host_plan.load(tmp_path, "h1")[0]["hosts"]["h1"]["boot_id"] == "another"
 
 
-def test_a_record_does_not_read_the_plan_of_the_fleet(made: dict[str, Any], tmp_path: Path) -> None:
+def test_a_record_does_not_read_the_plan_of_the_fleet(
+    made: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for silent in ("show", "show_verbose"):
+        monkeypatch.setattr(record.ActionModule, silent, lambda self, lines: None)
     (tmp_path / plan.FILE).unlink()
+
     action = record.ActionModule.__new__(record.ActionModule)
     action._task = types.SimpleNamespace(check_mode=False)
     action.variables = {"inventory_hostname": "h10"}
-    action.show = action.show_verbose = lambda lines: None
     arguments = {"rollout": str(tmp_path), "step": "look", "look": look("kpatch", "kpatch_fix"), "order": None}
     action.act({**arguments, "results": [], "before": None})
     assert [entry["host"] for entry in ledger.read(tmp_path / plan.LEDGER).entries] == ["h10"]

@@ -113,7 +113,7 @@ def test_patch_that_left_the_set_and_is_on_is_no_success(made: dict[str, Any]) -
     )
 
 
-BARE = {"core": None, "patches": []}
+BARE: dict[str, Any] = {"core": None, "patches": []}
 
 
 def built(build_id: str, **patch: Any) -> dict[str, Any]:

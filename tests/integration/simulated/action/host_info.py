@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction
+from typing import Any
+
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Result, SimulatedAction
 
 
 class ActionModule(SimulatedAction):
-    def _act(self, arguments):
+    def _act(self, arguments: dict[str, Any]) -> Result:
         return {"changed": False, "host": self.file["host"]}

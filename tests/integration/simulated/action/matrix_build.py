@@ -15,13 +15,14 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
 
 
-class ActionModule(ActionBase):
+class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
+        variables = task_vars or {}
         arguments = self._task.args
         assert (Path(arguments["kmod"]) / "core").is_dir()
-        self._log = Path(task_vars["simulated_hosts"]) / "built.log"
-        self._bad = task_vars.get("unbuildable", [])
+        self._log = Path(variables["simulated_hosts"]) / "built.log"
+        self._bad = variables.get("unbuildable", [])
         results = []
         for row in arguments["kernels"]:
             assert sorted(row["kernel"]) == ["build_id", "machine", "release", "version"]

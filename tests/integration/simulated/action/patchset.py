@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction, artifact, loaded
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Result, SimulatedAction, artifact, loaded
 
 
 class ActionModule(SimulatedAction):
-    def _act(self, arguments):
+    def _act(self, arguments: dict[str, Any]) -> Result:
         on = arguments.get("state") != "absent"
         self.file["deadlines"] = [*self.file.get("deadlines", []), float(arguments["timeout"])]
         if arguments.get("state") == "restored":
@@ -36,7 +37,7 @@ class ActionModule(SimulatedAction):
             raise AnsibleConnectionFailure("the connection was closed")
         return {**done, "host": self.file["host"]}
 
-    def _restore(self, arguments):
+    def _restore(self, arguments: dict[str, Any]) -> Result:
         former = self.file.get("former") or {}
         if former.pop("order", None) != arguments["undoes"]:
             return {"failed": True, "reason": "not-kept", "msg": "it has been changed again since"}
@@ -46,17 +47,17 @@ class ActionModule(SimulatedAction):
         del self.file["former"]
         return {"changed": True, "msg": "it is as before", "results": [], "host": self.file["host"]}
 
-    def _core(self, arguments, on, step, name):
+    def _core(self, arguments: dict[str, Any], on: bool, step: str, name: str) -> Result:
         host = self.file["host"]
         made = artifact(arguments, host, name) if on else None
         if (stop := self.change(step, not as_wanted(host["core"], made), name)) is not None:
             return stop
         if not on and any(patch["backend"] == "kpatch" for patch in host["patches"]):
             return {"failed": True, "reason": "core-in-use", "msg": "patches are registered"}
-        host["core"] = loaded(made) if on else None
+        host["core"] = loaded(made) if made else None
         return {"changed": True, "msg": "core: changed"}
 
-    def _patch(self, arguments, on, step, name):
+    def _patch(self, arguments: dict[str, Any], on: bool, step: str, name: str) -> Result:
         host, module = self.file["host"], module_name(name)
         made = artifact(arguments, host, name) if on else None
         found = next((patch for patch in host["patches"] if patch["module"] == module), None)
@@ -72,6 +73,8 @@ class ActionModule(SimulatedAction):
         return {"changed": True, "msg": f"{name}: changed"}
 
 
-def as_wanted(found, made):
+def as_wanted(found: dict[str, Any] | None, made: dict[str, Any] | None) -> bool:
     """Whether what is loaded is the artifact *made*; None is nothing."""
-    return bool(found) == bool(made) and (not made or found["srcversion"] == made["srcversion"])
+    if found is None or made is None:
+        return found is made
+    return bool(found["srcversion"] == made["srcversion"])

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import SimulatedAction
+from ansible_collections.kpatch.fleet.plugins.plugin_utils.simulated import Result, SimulatedAction
 
 
 class ActionModule(SimulatedAction):
-    def _act(self, arguments):
+    def _act(self, arguments: dict[str, Any]) -> Result:
         self._later()
         return {
             "changed": False,
@@ -18,7 +20,7 @@ class ActionModule(SimulatedAction):
             "checks": [self._check(one) for one in arguments["checks"]],
         }
 
-    def _later(self):
+    def _later(self) -> None:
         """What happens to the host between two looks."""
         if self.file.get("later") and self.file["host"]["patches"]:
             then = self.file["later"].pop(0)
@@ -27,7 +29,7 @@ class ActionModule(SimulatedAction):
         if self.file.get("lost"):
             raise AnsibleConnectionFailure("no route to host")
 
-    def _check(self, one):
+    def _check(self, one: dict[str, Any]) -> dict[str, str]:
         words = self.file.get("checks", {}).get(one["name"], ["pass"])
         verdict = words.pop(0) if len(words) > 1 else words[0]
         return {"name": one["name"], "verdict": verdict, "detail": "as simulated"}

@@ -22,14 +22,17 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 from ansible_collections.kpatch.fleet.plugins.plugin_utils import plan
 
+Result = dict[str, Any]
 
-class SimulatedAction(ActionBase):
+
+class SimulatedAction(ActionBase):  # type: ignore[misc]
     """The file is read before `_act` and written after it."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        self.name = task_vars["inventory_hostname"]
-        self.directory = Path(task_vars["simulated_hosts"])
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
+        result: Result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        self.name = variables["inventory_hostname"]
+        self.directory = Path(variables["simulated_hosts"])
         self.path = self.directory / f"{self.name}.json"
         self.file = json.loads(self.path.read_text())
         with (self.directory / "trips.log").open("a") as log:
@@ -42,10 +45,10 @@ class SimulatedAction(ActionBase):
             self.path.write_text(json.dumps(self.file))
         return result
 
-    def _act(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _act(self, arguments: dict[str, Any]) -> Result:
         raise NotImplementedError
 
-    def change(self, step: str, wanted: bool, what: str) -> dict[str, Any] | None:
+    def change(self, step: str, wanted: bool, what: str) -> Result | None:
         """None if the change may go on, else the result."""
         if not wanted:
             return {"changed": False, "msg": f"{what}: as wanted"}
@@ -55,7 +58,7 @@ class SimulatedAction(ActionBase):
             log.write(f"{self.name} {what}\n")
         return self._fault(step)
 
-    def _fault(self, step: str) -> dict[str, Any] | None:
+    def _fault(self, step: str) -> Result | None:
         fault = self.file.get("faults", {}).get(step)
         if fault == "fail":
             return {"failed": True, "reason": "busy", "msg": "task 42 (sleep) is in meminfo_proc_show"}
@@ -78,7 +81,9 @@ class SimulatedAction(ActionBase):
 
 
 def artifact(arguments: dict[str, Any], host: dict[str, Any], name: str) -> dict[str, Any]:
-    return plan.artifact(Path(arguments["store"]), host["kernel"]["release"], name)
+    found = plan.artifact(Path(arguments["store"]), host["kernel"]["release"], name)
+    assert found is not None, f"the store has no {name}"
+    return found
 
 
 def loaded(manifest: dict[str, Any]) -> dict[str, Any]:
