@@ -44,10 +44,10 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage("unpack symbols", debian.Packages, "vmlinux"),
-    Stage("unpack modules", debian.Packages, "modules"),
-    Stage("unpack source", debian.Packages, "source"),
-    Stage("unpack headers", debian.Packages, "objects"),
+    Stage("unpack symbols", debian.Unpacker, "vmlinux"),
+    Stage("unpack modules", debian.Unpacker, "modules"),
+    Stage("unpack source", debian.Unpacker, "source"),
+    Stage("unpack headers", debian.Unpacker, "objects"),
     Stage("check symbols", tree, "_check_symvers"),
     Stage("core module", core_module, "_build"),
     Stage("apply the diff", patch_module._Build, "apply"),

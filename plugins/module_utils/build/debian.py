@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.archive import Archive, ArchiveError, open_archive
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import Arg, pipe, run
@@ -168,25 +167,11 @@ class Packages:
         """Of the kernel's own package."""
         self._unpacker.modules(destination)
 
-    def source(self, destination: Path) -> None:
-        """Of the source package."""
-        self._unpacker.source(destination)
-
-    def objects(self, destination: Path, source: Path) -> None:  # noqa: ARG002
-        """Of the headers and kbuild packages."""
-        self._unpacker.objects(destination)
-
-    def package(self, source: Path) -> str:  # noqa: ARG002
-        """The version of all its packages."""
+    def source(self, source: Path, objects: Path) -> str:
+        """Of the source package, and of the headers and kbuild packages; all are of one version."""
+        self._unpacker.source(source)
+        self._unpacker.objects(objects)
         return self._identified.version
-
-    def tools(self, package: str, compiler: str) -> toolchain.Toolchain:
-        """Of the suite that it was built in."""
-        return toolchain.of(self._cache, suite_of(package), compiler)
-
-    def ensure_tools(self, package: str, compiler: str, say: Callable[[str], None]) -> toolchain.Toolchain:
-        """The same; made if need be."""
-        return toolchain.ensure(self._cache, suite_of(package), compiler, say)
 
     @property
     def _identified(self) -> DebianKernel:

@@ -44,6 +44,7 @@ class Given:
 
     def __init__(self, kernel: Identity, given: KernelSource) -> None:
         self._kernel, self._given = kernel, given
+        self._tools = toolchain.Toolchain(given.toolchain)
 
     def fetch(self, say: Callable[[str], None]) -> None:
         """Nothing is fetched: what is given is looked at."""
@@ -56,7 +57,7 @@ class Given:
                 f"kernel {self._kernel.release}: can't be built for from what is given of it: {'; '.join(problems)}"
             )
         compiler = self._compiler()
-        toolchain.check(self.tools("", compiler), compiler, self._kernel.release)
+        toolchain.check(self._tools, compiler, self._kernel.release)
 
     def vmlinux(self, destination: Path) -> None:
         """A copy, without the debug information that makes up most of it."""
@@ -73,8 +74,14 @@ class Given:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
 
-    def source(self, destination: Path) -> None:
-        """A copy: what is done to the tree later doesn't matter."""
+    def source(self, source: Path, objects: Path) -> str:
+        """A copy of the tree, and what `make prepare` makes of it; told by its contents."""
+        self._copy(source)
+        self._prepare(source, objects)
+        return f"tree-{_digest(source)[:16]}"
+
+    def _copy(self, destination: Path) -> None:
+        """What is done to the tree later doesn't matter."""
         tree = self._given.tree.resolve()
 
         def left_out(directory: str, names: list[str]) -> list[str]:
@@ -89,17 +96,16 @@ class Given:
 
         shutil.copytree(tree, destination, symlinks=True, ignore=left_out)
 
-    def objects(self, destination: Path, source: Path) -> None:
-        """Made by `make prepare`, with the given configuration and release."""
+    def _prepare(self, source: Path, destination: Path) -> None:
+        """Run `make prepare`, with the given configuration and release."""
         prepared = destination.with_suffix(".prepared")
         prepared.mkdir()
         shutil.copyfile(self._given.config, prepared / ".config")
         with tempfile.TemporaryDirectory(prefix="kpatch-pahole-") as scratch:
             command = self._make(source, prepared, Path(scratch))
-            tools = self.tools("", self._compiler())
-            tools.run([*command, "olddefconfig"])
+            self._tools.run([*command, "olddefconfig"])
             self._check_settings(read_config(prepared / ".config"))
-            tools.run([*command, f"-j{workers()}", "prepare", "modules_prepare"])
+            self._tools.run([*command, f"-j{workers()}", "prepare", "modules_prepare"])
         destination.mkdir()
         for part in _PARTS:
             (prepared / part).rename(destination / part)
@@ -107,22 +113,6 @@ class Given:
         (destination / "include/config/kernel.release").write_text(f"{self._kernel.release}\n", encoding="ascii")
         shutil.copyfile(self._given.config, destination / ".config")
         shutil.copyfile(self._given.symvers, destination / "Module.symvers")
-
-    def package(self, source: Path) -> str:
-        """By the contents: the same tree at another path is the same."""
-        digest = hashlib.sha256()
-        for path in sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink()):
-            digest.update(f"{path.relative_to(source)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-            digest.update(path.read_bytes())
-        return f"tree-{digest.hexdigest()[:16]}"
-
-    def tools(self, package: str, compiler: str) -> toolchain.Toolchain:  # noqa: ARG002
-        """The builder's own programs, or those in the root that is given."""
-        return toolchain.Toolchain(self._given.toolchain)
-
-    def ensure_tools(self, package: str, compiler: str, say: Callable[[str], None]) -> toolchain.Toolchain:  # noqa: ARG002
-        """The same: nothing is made."""
-        return self.tools(package, compiler)
 
     def _make(self, source: Path, prepared: Path, scratch: Path) -> list[Arg]:
         version = read_config(self._given.config).get("CONFIG_PAHOLE_VERSION", "0").zfill(3)
@@ -180,6 +170,15 @@ class Given:
                 f"programs here: {'; '.join(changed[:_MANY])}{more}. Give the configuration and the tree of one build, "
                 "and the binutils and compiler that made it ('toolchain')"
             )
+
+
+def _digest(tree: Path) -> str:
+    """Of the contents: the same tree at another path is the same."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()):
+        digest.update(f"{path.relative_to(tree)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _missing(given: KernelSource) -> list[str]:

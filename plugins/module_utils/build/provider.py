@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Protocol
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Packages
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.debian import Packages, suite_of
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.generic import Given
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.toolchain import Toolchain
@@ -32,22 +33,25 @@ class Provider(Protocol):
     def modules(self, destination: Path) -> None:
         """The modules as the kernel loads them, with their symbol tables."""
 
-    def source(self, destination: Path) -> None:
-        """The kernel's source, without what no object for this machine is made of."""
-
-    def objects(self, destination: Path, source: Path) -> None:
-        """What kbuild expects in the folder where it puts objects of *source*."""
-
-    def package(self, source: Path) -> str:
-        """What tells this *source* from others, for the manifest."""
-
-    def tools(self, package: str, compiler: str) -> Toolchain:
-        """What builds for the kernel, whose compiler's banner is given. It may have yet to be made."""
-
-    def ensure_tools(self, package: str, compiler: str, say: Say) -> Toolchain:
-        """The same; it is there now."""
+    def source(self, source: Path, objects: Path) -> str:
+        """The kernel's source, without what no object for this machine is made of, and what kbuild expects in the
+        folder where it puts *objects*. Returns what tells this source from others, for the manifest: its package.
+        """
 
 
 def provider(cache: Path, kernel: Identity) -> Provider:
     """The one for *kernel*."""
     return Packages(cache, kernel) if kernel.source is None else Given(kernel, kernel.source)
+
+
+def tools(cache: Path, kernel: Identity, package: str, compiler: str) -> Toolchain:
+    """What builds for *kernel*, by its package and its compiler's banner. It may have yet to be made."""
+    if kernel.source is None:
+        return toolchain.of(cache, suite_of(package), compiler)
+    return Toolchain(kernel.source.toolchain)
+
+
+def ensure_tools(cache: Path, kernel: Identity, package: str, compiler: str, say: Say) -> None:
+    """Make them if they have yet to be made."""
+    if kernel.source is None:
+        toolchain.ensure(cache, suite_of(package), compiler, say)

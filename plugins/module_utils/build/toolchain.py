@@ -83,15 +83,14 @@ def of(cache: Path, suite: str, compiler: str) -> Toolchain:
     return Toolchain(cache.resolve() / "toolchains" / f"{suite}-{package}_{version}")
 
 
-def ensure(cache: Path, suite: str, compiler: str, say: Callable[[str], None]) -> Toolchain:
-    """The same; it is there now, and its compiler is the one."""
+def ensure(cache: Path, suite: str, compiler: str, say: Callable[[str], None]) -> None:
+    """Make it if it has yet to be made."""
     chain = of(cache, suite, compiler)
     if chain.root is not None and not chain.root.is_dir():
         with _locked(chain.root, say):
             if not chain.root.is_dir():
                 say(f"making a root with '{compiler}' from Debian's {suite}")
                 _make(chain.root, open_archive(cache, suite), compiler)
-    return chain
 
 
 def check(chain: Toolchain, compiler: str, release: str) -> None:

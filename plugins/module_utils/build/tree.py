@@ -30,7 +30,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf, too
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.config import read_config
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, BuildError, known
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.provider import provider
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.provider import ensure_tools, provider, tools
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
@@ -112,7 +112,7 @@ def look(cache: Path, kernel: Identity) -> Tree | None:
     # Whoever gives another source for the kernel wants it prepared anew.
     if facts.pop("source", None) != (kernel.source and kernel.source.told()):
         return None
-    return Tree(root=root, tools=provider(cache, kernel).tools(facts["package"], facts["compiler"]), **facts)
+    return Tree(root=root, tools=tools(cache, kernel, facts["package"], facts["compiler"]), **facts)
 
 
 def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
@@ -163,8 +163,8 @@ def ensure(cache: Path, kernel: Identity, say: Say) -> Tree:
     if tree is None:
         _prepare(cache, kernel, say)
         tree = known(look(cache, kernel), "prepared, so that it is found")
-    tools = provider(cache, kernel).ensure_tools(tree.package, tree.compiler, say)
-    toolchain.check(tools, tree.compiler, tree.release)
+    ensure_tools(cache, kernel, tree.package, tree.compiler, say)
+    toolchain.check(tree.tools, tree.compiler, tree.release)
     return tree
 
 
@@ -180,11 +180,10 @@ def _prepare(cache: Path, kernel: Identity, say: Say) -> None:
         _check_vmlinux(work / "vmlinux", kernel, parts.mend)
         _check_modules(work / "modules", kernel, parts.mend)
         say(f"{kernel.release}: unpacking the kernel's source and headers")
-        parts.source(work / "source")
-        parts.objects(work / "objects", work / "source")
+        package = parts.source(work / "source", work / "objects")
         _check_symvers(work, kernel, parts.mend)
         _freshen(work / "objects")
-        _write_facts(work, kernel, parts.package(work / "source"))
+        _write_facts(work, kernel, package)
         if root.exists():
             shutil.rmtree(root)
         work.rename(root)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import toolchain, tree
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.generic import Given
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.generic import Given, _digest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity, KernelSource
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.provider import provider
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.provider import tools
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import run
 
 RELEASE, COMPILER = "6.1.9-own", "gcc (Own 1-1) 1"
@@ -116,7 +116,7 @@ def test_settings_that_do_not_hold_are_named(given: KernelSource, tmp_path: Path
     program(tmp_path, "make", "for w; do case $w in O=*) cd ${w#O=}; echo CONFIG_X=y >> .config; esac; done")
     parts = Given(Identity(RELEASE, "#1", "aa", given), given)
     with pytest.raises(BuildError, match="CONFIG_X is not set, would be y. Give the configuration and the tree"):
-        parts.objects(tmp_path / "objects", given.tree)
+        parts._prepare(given.tree, tmp_path / "objects")
 
 
 def test_what_only_the_builder_is_asked_for_may_differ(given: KernelSource, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_only_the_builder_is_asked_for_may_differ(given: KernelSource, tmp_
 
 
 def test_the_copy_has_what_is_compiled_for_this_machine_and_every_kconfig(given: KernelSource, tmp_path: Path) -> None:
-    Given(Identity(RELEASE, "#1", "aa", given), given).source(tmp_path / "source")
+    Given(Identity(RELEASE, "#1", "aa", given), given)._copy(tmp_path / "source")
     copied = [path.relative_to(tmp_path / "source") for path in (tmp_path / "source").rglob("*") if path.is_file()]
     assert sorted(map(str, copied)) == [
         *("Documentation/Kconfig", "Kconfig", "Makefile", "arch/Kconfig", "arch/arm/crypto/Kconfig"),
@@ -140,17 +140,16 @@ def test_modules_come_without_what_is_linked_beside_them(given: KernelSource, tm
 
 
 def test_a_tree_is_told_by_its_contents(given: KernelSource, tmp_path: Path) -> None:
-    parts = Given(Identity(RELEASE, "#1", "aa", given), given)
-    before = parts.package(given.tree)
+    before = _digest(given.tree)
     moved = given.tree.rename(tmp_path / "moved")
-    assert parts.package(moved) == before
+    assert _digest(moved) == before
     (moved / "Makefile").write_text((moved / "Makefile").read_text().replace("9", "8"))
-    assert parts.package(moved) != before
+    assert _digest(moved) != before
 
 
 def test_the_given_root_has_the_programs(given: KernelSource, tmp_path: Path) -> None:
     kernel = Identity(RELEASE, "#1", "aa", given._replace(toolchain=tmp_path))
-    assert provider(tmp_path, kernel).tools("", COMPILER) == toolchain.Toolchain(tmp_path)
+    assert tools(tmp_path, kernel, "", COMPILER) == toolchain.Toolchain(tmp_path)
 
 
 def test_other_paths_are_prepared_anew(given: KernelSource, tmp_path: Path) -> None:
