@@ -39,17 +39,22 @@ def seen(host: Host) -> int:
     return int(tracing(host, f"grep -cE '{FUNCTION}|kpt_probe' trace; echo > trace").split()[0])
 
 
+def assert_both_seen(host: Host, original: str) -> None:
+    """The patch is called, and once it is off the original; the tracer sees the calls of both."""
+    assert host.read("/proc/cmdline") == "this is kpt_first"
+    assert seen(host)
+    assert host.set("kpt_first", 0)
+    assert host.read("/proc/cmdline") == original
+    assert seen(host)
+
+
 @pytest.mark.parametrize("tracer", ON)
 def test_traced_first(host: Host, tracer: str) -> None:
     original = host.read("/proc/cmdline")
     try:
         tracing(host, ON[tracer])
         host.load("kpt_first")
-        assert host.read("/proc/cmdline") == "this is kpt_first"
-        assert seen(host)
-        assert host.set("kpt_first", 0)
-        assert host.read("/proc/cmdline") == original
-        assert seen(host)
+        assert_both_seen(host, original)
     finally:
         tracing(host, OFF)
 
@@ -60,10 +65,6 @@ def test_patched_first(host: Host, tracer: str) -> None:
     try:
         host.load("kpt_first")
         tracing(host, ON[tracer])
-        assert host.read("/proc/cmdline") == "this is kpt_first"
-        assert seen(host)
-        assert host.set("kpt_first", 0)
-        assert host.read("/proc/cmdline") == original
-        assert seen(host)
+        assert_both_seen(host, original)
     finally:
         tracing(host, OFF)
