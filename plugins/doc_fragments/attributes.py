@@ -30,6 +30,15 @@ attributes:
     support: full
 """
 
+    ROLLOUT = r"""
+options:
+  rollout:
+    description:
+      - The rollout's directory, on the controller.
+    type: path
+    required: true
+"""
+
     BUILDER = r"""
 options:
   store:

@@ -19,11 +19,6 @@ description:
   - A shut gate is no failure, so that the report is still written; it fails the hosts that are to blame.
   - Works on the controller alone.
 options:
-  rollout:
-    description:
-      - The rollout's directory, on the controller.
-    type: path
-    required: true
   hosts:
     description:
       - The hosts of the next batch; they have to be all that is left of a batch of the plan.
@@ -33,6 +28,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.rollout
 attributes:
   check_mode:
     support: full

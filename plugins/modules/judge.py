@@ -18,11 +18,6 @@ description:
   - Says which hosts are to be taken back if the verdict stops the rollout and the policy wants it.
   - Works on the controller alone.
 options:
-  rollout:
-    description:
-      - The rollout's directory, on the controller.
-    type: path
-    required: true
   hosts:
     description:
       - The hosts of the batch, or some of them.
@@ -32,6 +27,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.rollout
 attributes:
   check_mode:
     support: full

@@ -17,11 +17,6 @@ description:
   - A webhook that can't be told is a warning, since it must not stop a rollout. Check mode tells nobody.
   - Works on the controller alone.
 options:
-  rollout:
-    description:
-      - The rollout's directory, on the controller.
-    type: path
-    required: true
   event:
     description:
       - What has happened. V(end) is told as C(stop) or C(done), as the rollout was decided.
@@ -37,6 +32,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.rollout
 attributes:
   check_mode:
     support: full

@@ -17,11 +17,6 @@ description:
   - A host is judged by the look at it. What the tasks returned tells why it is not as wanted.
   - Works on the controller alone.
 options:
-  rollout:
-    description:
-      - The rollout's directory, on the controller.
-    type: path
-    required: true
   step:
     description:
       - V(begin) is recorded before a host is changed, and tells whether it has to be.
@@ -56,6 +51,7 @@ options:
 extends_documentation_fragment:
   - kpatch.fleet.attributes
   - kpatch.fleet.attributes.action
+  - kpatch.fleet.attributes.rollout
 attributes:
   check_mode:
     support: full
