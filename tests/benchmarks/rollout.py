@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import example_artifact
 import yaml
 from connection.simulated import patchset
 from fake_host import RELEASE, FakeHost, elf
@@ -62,11 +63,7 @@ class Fleet:
         for name in ("kpatch", *PATCHES):
             image = elf(extra=name.encode() + bytes(_SIZES[name]))
             manifest, _src = builder.artifact(name, build=name, image=image)
-            place = self.home / "store" / RELEASE / name / manifest["input_sha256"]
-            place.mkdir(parents=True)
-            (place / manifest["file"]).write_bytes(image)
-            (place / "manifest.json").write_text(json.dumps(manifest))
-            (place.parent / "current").symlink_to(place.name)
+            example_artifact.put(self.home / "store", manifest, image)
 
     def apply(self) -> None:
         """Put all of it on every host, without Ansible."""

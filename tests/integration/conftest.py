@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import example_artifact
 import pytest
 import yaml
-from ansible_collections.kpatch.fleet.plugins.module_utils import manifest as manifests
 
 ROOT = Path(__file__).resolve().parents[2]
 SIMULATED = Path(__file__).parent / "simulated"
@@ -156,37 +155,9 @@ class Fleet:
 
 def store(directory: Path, release: str, name: str, build_id: str = "aa", **changes: Any) -> Path:
     """An artifact, with *changes* to its manifest; returns its .ko. It takes the place of what was there."""
-    module = manifests.module_name(name)
     image = f"{release} {name}".encode()
-    manifest = {
-        "format": 1,
-        "kind": "core" if name == "kpatch" else "patch",
-        "name": name,
-        "module": module,
-        "file": f"{module}.ko",
-        "backend": "kpatch",
-        "abi": 1,
-        "kernel": {"release": release, "build_id": build_id, "vermagic": release, "arch": "x86_64", "package": "1"},
-        "compiler": "gcc",
-        "source_sha256": "0" * 64,
-        "input_sha256": hashlib.sha256(b"input" + image).hexdigest(),
-        "consistency": None if name == "kpatch" else {"leave": "patched_set", "switch": "kernel"},
-        "functions": [{"object": "vmlinux", "name": f"{name}_function", "sympos": 1, "reason": "changed"}],
-        "added": [],
-        "srcversion": "ABC",
-        "build_id": "cc",
-        "sha256": hashlib.sha256(image).hexdigest(),
-        "size": len(image),
-        **changes,
-    }
-    place = directory / release / name / manifest["input_sha256"]
-    place.mkdir(parents=True, exist_ok=True)
-    file: Path = place / manifest["file"]
-    file.write_bytes(image)
-    (place / "manifest.json").write_text(manifests.dump(manifest))
-    (place.parent / "current").unlink(missing_ok=True)
-    (place.parent / "current").symlink_to(place.name)
-    return file
+    kernel = example_artifact.kernel(release, build_id)
+    return example_artifact.put(directory, example_artifact.manifest(name, image, kernel, **changes), image)
 
 
 def _host(release: str) -> dict[str, Any]:

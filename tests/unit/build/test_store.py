@@ -9,36 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import example_artifact
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import present
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Shelf
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError, file_sha256
+from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import ManifestError
 
 RELEASE = "6.1.0-1-amd64"
 
 
 def manifest(module: Path, digest: str) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "kind": "patch",
-        "name": "some",
-        "module": "kpatch_some",
-        "file": module.name,
-        "backend": "kpatch",
-        "abi": 1,
-        "kernel": {"release": RELEASE, "build_id": "ab", "vermagic": "v", "arch": "x86_64", "package": "1"},
-        "compiler": "gcc",
-        "source_sha256": "0" * 64,
-        "input_sha256": digest,
-        "consistency": {"leave": "patched_set", "switch": "kernel"},
-        "functions": [],
-        "added": [],
-        "srcversion": "AB",
-        "build_id": "cd",
-        "sha256": file_sha256(module),
-        "size": module.stat().st_size,
-    }
+    kernel = example_artifact.kernel(RELEASE)
+    return example_artifact.manifest("some", module.read_bytes(), kernel, input_sha256=digest)
 
 
 @pytest.fixture

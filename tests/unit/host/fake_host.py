@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import example_artifact
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.parts import Part
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.state import read_host
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.transition import Transition
-from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import module_name
 
 RELEASE = "6.1.0-56-cloud-amd64"
 KERNEL_BUILD_ID = "ab" * 20
 VERMAGIC = f"{RELEASE} SMP preempt mod_unload modversions "
+KERNEL = example_artifact.kernel(RELEASE, KERNEL_BUILD_ID, VERMAGIC)
 
 
 def note(build_id: str, kind: int = 3) -> bytes:
@@ -83,37 +84,14 @@ class FakeHost:
         image = image if image is not None else elf(extra=build.encode())
         src = self.root / f"{name}-{build}.ko"
         src.write_bytes(image)
-        module = module_name(name)
-        core = name == "kpatch"
-        manifest = {
-            "format": 1,
-            "kind": "core" if core else "patch",
-            "name": name,
-            "module": module,
-            "file": module + ".ko",
-            "backend": "kpatch",
-            "abi": 1,
-            "kernel": {
-                "release": RELEASE,
-                "build_id": KERNEL_BUILD_ID,
-                "vermagic": VERMAGIC,
-                "arch": "x86_64",
-                "package": "6.1.192-2",
-            },
-            "compiler": "gcc",
-            "source_sha256": "0" * 64,
+        own: dict[str, Any] = {
             "input_sha256": hashlib.sha256(build.encode()).hexdigest(),
-            "consistency": None if core else {"leave": "patched_set", "switch": "kernel"},
-            "functions": []
-            if core
-            else [{"object": "vmlinux", "name": "meminfo_proc_show", "sympos": 0, "reason": "changed"}],
-            "added": [],
             "srcversion": "SRC" + build,
             "build_id": hashlib.sha1(build.encode()).hexdigest(),
-            "sha256": hashlib.sha256(image).hexdigest(),
-            "size": len(image),
-            **changes,
         }
+        if name != "kpatch":
+            own["functions"] = [{"object": "vmlinux", "name": "meminfo_proc_show", "sympos": 0, "reason": "changed"}]
+        manifest = example_artifact.manifest(name, image, KERNEL, **{**own, **changes})
         self.artifacts[manifest["sha256"]] = manifest
         return manifest, src
 

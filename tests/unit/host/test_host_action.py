@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import example_artifact
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.kpatch.fleet.plugins.action import core, patch, patchset
@@ -33,15 +34,7 @@ class Driver:
     def build(self, name: str, build: str = "1", **changes: Any) -> Path:
         """Put an artifact into the store; its .ko there."""
         manifest, src = self.host.artifact(name, build, **changes)
-        directory: Path = self.store / RELEASE / name / manifest["input_sha256"]
-        directory.mkdir(parents=True)
-        (directory / "manifest.json").write_text(json.dumps(manifest))
-        target = directory / f"{manifest['module']}.ko"
-        target.write_bytes(src.read_bytes())
-        current = directory.parent / "current"
-        current.unlink(missing_ok=True)
-        current.symlink_to(directory.name)
-        return target
+        return example_artifact.put(self.store, manifest, src.read_bytes())
 
     def run(self, plugin: Any = patch, check: bool = False, **arguments: Any) -> dict[str, Any]:
         task = MagicMock(args=arguments, check_mode=check, async_val=0, diff=False)

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils import manifest
+import example_artifact
 
 RELEASE = "6.1.0-1"
 IDENTITY = {"srcversion": "ABC", "build_id": "cc"}
@@ -29,32 +28,5 @@ LOST = {"unreachable": True, "msg": "Task failed: no route"}
 
 def put(store: Path, name: str, release: str = RELEASE, **values: Any) -> Path:
     """An artifact in the store; returns its .ko."""
-    module = manifest.module_name(name)
-    made = {
-        "format": 1,
-        "kind": "core" if name == "kpatch" else "patch",
-        "name": name,
-        "module": module,
-        "file": f"{module}.ko",
-        "backend": "kpatch",
-        "abi": 1,
-        "kernel": {"release": release, "build_id": "aa", "vermagic": "v", "arch": "x86_64", "package": "1"},
-        "compiler": "gcc",
-        "source_sha256": "0" * 64,
-        "input_sha256": "1" * 64,
-        "consistency": None if name == "kpatch" else {"leave": "patched_set", "switch": "kernel"},
-        "functions": [{"object": "vmlinux", "name": f"{name}_show", "sympos": 1, "reason": "changed"}],
-        "added": [],
-        "sha256": hashlib.sha256(b"ko").hexdigest(),
-        "size": 2,
-        **IDENTITY,
-        **values,
-    }
-    place = store / release / name / made["input_sha256"]
-    place.mkdir(parents=True)
-    image: Path = place / made["file"]
-    image.write_bytes(b"ko")
-    (place / "manifest.json").write_text(manifest.dump(made))
-    (place.parent / "current").unlink(missing_ok=True)
-    (place.parent / "current").symlink_to(place.name)
-    return image
+    made = example_artifact.manifest(name, b"ko", example_artifact.kernel(release), **{**IDENTITY, **values})
+    return example_artifact.put(store, made, b"ko")
