@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+Scheme = Literal["light", "dark"]
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +40,9 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def scheme(request: pytest.FixtureRequest) -> Scheme:
+    param: Scheme = request.param
+    return param
 
 
 class Opened:
@@ -60,7 +64,7 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: Browser, page_file: Path, scheme: str) -> Iterator[Opened]:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 900})  # type: ignore[arg-type]
+def opened(browser: Browser, page_file: Path, scheme: Scheme) -> Iterator[Opened]:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 900})
     yield Opened(context, page_file)
     context.close()

@@ -9,8 +9,10 @@ import inspect
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, patch_module
@@ -24,20 +26,19 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tre
 
 TREE = Tree(Path("/somewhere"), "6.1.0-1-amd64", "6.1-1", "ab", "gcc (Debian) 12", "v ", "c" * 64, "d" * 64)
 CORE = patch_module.Core("e" * 64, {})
+REQUEST = patch_module.Request(
+    name="some",
+    source="diff",
+    consistency={"leave": "patched_set", "switch": "kernel"},
+    sources={"kpatch.h": "#define KPATCH_ABI 1\n"},
+    kernel=Identity("6.1.0-1-amd64", "v", "ab"),
+    cache=Path("/cache"),
+    store=Path("/store"),
+)
 
 
-def digest(tree: Tree = TREE, core: patch_module.Core = CORE, **changes: object) -> str:
-    values = {
-        "name": "some",
-        "source": "diff",
-        "consistency": {"leave": "patched_set", "switch": "kernel"},
-        "sources": {"kpatch.h": "#define KPATCH_ABI 1\n"},
-        "kernel": Identity("6.1.0-1-amd64", "v", "ab"),
-        "cache": Path("/cache"),
-        "store": Path("/store"),
-        **changes,
-    }
-    request = patch_module.Request(**values)  # type: ignore[arg-type]
+def digest(tree: Tree = TREE, core: patch_module.Core = CORE, **changes: Any) -> str:
+    request = replace(REQUEST, **changes)
     return input_digest(tree, patch_module._inputs(request, core))
 
 
