@@ -34,7 +34,7 @@ def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
     """A refusal for each changed function whose rebuilt original is not what *shipped* has."""
     if not diff.changed:
         return []
-    functions = _functions(elf.read(rebuilt))
+    functions = _functions(elf.read(rebuilt), {changed.name for changed in diff.changed})
     refusals = []
     image = _Image(shipped)
     for changed in diff.changed:
@@ -72,16 +72,18 @@ def _reason(function: _Function | None, image: _Image, entry: Entry | None) -> s
     )
 
 
-def _functions(parsed: elf.Elf) -> dict[str, _Function]:
-    fills = {id(section): _filled(section.relocs) for section in parsed.sections}
+def _functions(parsed: elf.Elf, names: set[str]) -> dict[str, _Function]:
+    """Those of *names* that there are."""
     return {
-        symbol.name: _Function(
-            symbol.section.data[symbol.value : symbol.value + symbol.size],
-            frozenset(at - symbol.value for at in fills[id(symbol.section)]),
-        )
+        symbol.name: _function(symbol, symbol.section)
         for symbol in parsed.symbols
-        if symbol.type == elf.STT_FUNC and symbol.section is not None
+        if symbol.name in names and symbol.type == elf.STT_FUNC and symbol.section is not None
     }
+
+
+def _function(symbol: elf.Symbol, section: elf.Section) -> _Function:
+    code = section.data[symbol.value : symbol.value + symbol.size]
+    return _Function(code, frozenset(at - symbol.value for at in _filled(section.relocs)))
 
 
 def _filled(relocs: Iterable[elf.Reloc]) -> set[int]:
