@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["ansible_collections"]):
     from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable
 
 NAME = Path("damaged.o")
-CONTEXT = ObjectContext("damaged.c", "vmlinux", {}, SymbolTable([]), SymbolTable([]), lines_move=True)
+CONTEXT = ObjectContext("damaged.c", "vmlinux", {}, SymbolTable(b"", [], []), SymbolTable(b"", [], []), lines_move=True)
 
 
 class Damage:

@@ -9,7 +9,7 @@ One thing is wanted of it: how big the entries of a kernel's special sections ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -34,6 +34,10 @@ _TAIL = {
     _DECLARATION: (4, 0),
     _ENUM64: (0, 12),
 }
+# The same by kind, with the type itself: a kernel has a hundred thousand of them to step over.
+_KINDS = range(32)
+_FIXED = [_TYPE.size + _TAIL.get(kind, (0, 0))[0] for kind in _KINDS]
+_EACH = [_TAIL.get(kind, (0, 0))[1] for kind in _KINDS]
 
 # The structs of which the special sections are arrays.
 _ENTRIES = {
@@ -76,16 +80,18 @@ class Types:
                 raise self._damaged("it does not begin as BTF does")
             self._strings = bytes(data[start + strings : start + strings + length])
             self._data = data[start + types : start + types + size]
-            self._types = list(self._walk())
         except struct.error as error:
             raise self._damaged(str(error)) from error
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """The sizes of the structs of these names."""
         places = {place: name for name in names for place in self._places(name.encode())}
-        return {places[name]: size for name, kind, size in self._types if kind == _STRUCT and name in places}
+        try:
+            return {places[place]: size for place, size in self._structs(places)}
+        except struct.error as error:
+            raise self._damaged(str(error)) from error
 
-    def _places(self, name: bytes) -> Iterable[int]:
+    def _places(self, name: bytes) -> Iterator[int]:
         """Where in the strings a name can be that is *name*: also at the end of a longer one."""
         place = self._strings.find(name + b"\0")
         while place >= 0:
@@ -95,16 +101,16 @@ class Types:
     def _damaged(self, what: str) -> ElfError:
         return ElfError(f"{self._where}: .BTF is damaged: {what}")
 
-    def _walk(self) -> Iterable[tuple[int, int, int]]:
-        """Each type: where its name is in the strings, its kind, and its size or the type that it refers to."""
-        at, data, last = 0, self._data, max(self._strings.rfind(b"\0"), 0)
-        while at < len(data):
+    def _structs(self, places: Container[int]) -> Iterator[tuple[int, int]]:
+        """The structs whose names are at one of *places* in the strings: where the name is, and their size."""
+        at, data, end, last = 0, self._data, len(self._data), max(self._strings.rfind(b"\0"), 0)
+        while at < end:
             name, info, size = _TYPE.unpack_from(data, at)
-            kind, count = info >> 24 & 0x1F, info & 0xFFFF
-            fixed, each = _TAIL.get(kind, (0, 0))
+            kind = info >> 24 & 0x1F
             if name > last:
                 raise self._damaged(f"a name at {name} is outside of its strings")
-            yield name, kind, size
-            at += _TYPE.size + fixed + each * count
-        if at > len(data):
+            if kind == _STRUCT and name in places:
+                yield name, size
+            at += _FIXED[kind] + _EACH[kind] * (info & 0xFFFF)
+        if at > end:
             raise self._damaged("its last type is cut off")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,12 +114,18 @@ class Header:
     entsize: int
 
 
-def string_at(strings: bytes, offset: int, path: Path) -> str:
-    """The NUL-terminated string at *offset* of a string table."""
-    end = strings.find(b"\0", offset, offset + LONGEST_NAME) if offset < len(strings) else -1
-    if end < 0:
+def strings_at(strings: bytes, offsets: Sequence[int], path: Path) -> list[bytes]:
+    """The NUL-terminated strings at *offsets* of a string table."""
+    ends = [strings.find(b"\0", offset, offset + LONGEST_NAME) for offset in offsets]
+    if -1 in ends:
+        offset = offsets[ends.index(-1)]
         raise ElfError(f"{path}: damaged: a name at offset {offset} is outside its string table, or too long")
-    return strings[offset:end].decode("utf-8", "surrogateescape")
+    return [strings[offset:end] for offset, end in zip(offsets, ends)]
+
+
+def text(string: bytes) -> str:
+    """A name as text; a damaged file may have any bytes for one."""
+    return string.decode("utf-8", "surrogateescape")
 
 
 def mapped(path: Path) -> memoryview:
@@ -150,7 +157,8 @@ def headers(path: Path, image: memoryview, types: tuple[int, ...] = (ET_REL,)) -
     if sum(fields[5] for fields in raw if fields[1] not in (0, SHT_NOBITS)) > len(image):
         raise ElfError(f"{path}: damaged: its sections overlap")
     strings = bytes(image[raw[names][4] : raw[names][4] + raw[names][5]])
-    return [Header(string_at(strings, fields[0], path), *fields[1:]) for fields in raw]
+    found = strings_at(strings, [fields[0] for fields in raw], path)
+    return [Header(text(name), *fields[1:]) for name, fields in zip(found, raw)]
 
 
 def is_linked(image: memoryview) -> bool:
@@ -231,18 +239,17 @@ class _Reader:
         if len(tables) != 1:
             raise ElfError(f"{self.path}: has {len(tables)} symbol tables; expected 1 (was it stripped?)")
         strings = self._strings(tables[0].link)
-        entries = SYM.iter_unpack(table(self.path, self.image, tables[0], SYM))
-        next(entries, None)  # the null symbol
-        return [self._symbol(strings, *entry) for entry in entries]
+        entries = list(SYM.iter_unpack(table(self.path, self.image, tables[0], SYM)))[1:]  # without the null symbol
+        names = strings_at(strings, [entry[0] for entry in entries], self.path)
+        return [self._symbol(text(name), *entry[1:]) for name, entry in zip(names, entries)]
 
-    def _symbol(self, strings: bytes, name: int, info: int, other: int, shndx: int, value: int, size: int) -> Symbol:
+    def _symbol(self, name: str, info: int, other: int, shndx: int, value: int, size: int) -> Symbol:
         special = shndx == SHN_UNDEF or shndx >= SHN_LORESERVE
-        text = string_at(strings, name, self.path)
-        section = None if special else self._section_of(shndx, text)
+        section = None if special else self._section_of(shndx, name)
         if section is not None and value > section.size:
-            raise ElfError(f"{self.path}: damaged: the symbol {text!r} is outside of {section.name}")
+            raise ElfError(f"{self.path}: damaged: the symbol {name!r} is outside of {section.name}")
         place = shndx if special else SHN_UNDEF
-        return Symbol(text, value, size, info >> 4, info & 15, other, section, place)
+        return Symbol(name, value, size, info >> 4, info & 15, other, section, place)
 
     def _section_of(self, index: int, name: str) -> Section | None:
         """The section of a symbol; the assembler may give a section symbol to a table that we drop."""

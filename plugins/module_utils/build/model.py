@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Plan
@@ -66,8 +66,7 @@ class RefusedError(BuildError):
         self.refusals = refusals
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(NamedTuple):
     """One line of Module.symvers."""
 
     crc: int

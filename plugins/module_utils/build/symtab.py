@@ -11,7 +11,8 @@ tell its group from the others.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError, ElfError
 
+_NAME, _INFO = struct.Struct("<I20x"), 4  # of an e.SYM: where its name is in the strings; where its info is
 _CLEARLY = 1.2  # how much nearer to its fellows than any other the right symbol has to be
 
 
@@ -37,7 +39,6 @@ class Entry(NamedTuple):
     size: int
     local: bool
     number: int  # in the symbol table: symbols of one object file are neighbours
-    file: int  # the number of the FILE symbol before it; 0 if it has none
     weak: bool
 
     @property
@@ -47,40 +48,42 @@ class Entry(NamedTuple):
 
 
 class SymbolTable:
-    """What can be looked up by name."""
+    """What can be looked up by name.
 
-    def __init__(self, entries: Iterable[Entry], files: Iterable[str] = ()) -> None:
-        """*files*: the names of the FILE symbols, the first of which is number 1."""
-        self._files = ["", *files]
-        # A hundred thousand names have one symbol each: lists are kept of the others only.
-        self._first: dict[str, Entry] = {}
-        self._same: dict[str, list[Entry]] = {}
-        for entry in entries:
-            first = self._first.setdefault(entry.name, entry)
-            if first is not entry:
-                self._same.setdefault(entry.name, [first]).append(entry)
-        for same in self._same.values():
-            same.sort(key=lambda entry: entry.place)
+    A kernel has a hundred thousand symbols and a patch asks for some: all names are known, and an entry is made of a
+    symbol when somebody asks for it.
+    """
+
+    def __init__(self, table: bytes, names: Sequence[bytes], sections: Sequence[tuple[int, int]]) -> None:
+        """*table* as it is in the file, the names of its symbols, and what Entry says of each section."""
+        self._table, self._names, self._sections = table, names, sections
+        self._infos = table[_INFO :: e.SYM.size]
+        # Nearly all names have one symbol: lists are kept of the others only.
+        self._first: dict[bytes, int] = {}
+        self._same: dict[bytes, list[int]] = {}
+        for number, name in enumerate(names):
+            first = self._first.setdefault(name, number)
+            if first != number:
+                self._same.setdefault(name, [first]).append(number)
+        self._entries: dict[str, list[Entry]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._first
+        return bool(self.entries(name))
 
     def group(self, source: str, names: set[str]) -> Group:
         """The local symbols of the object file made of *source*, whose local symbols are *names*."""
-        basename = source.rsplit("/", 1)[-1]
-        scores = {number: 0 for number, file in enumerate(self._files) if number and file == basename}
-        for name in names:
-            for number in {entry.file for entry in self.entries(name) if entry.local} & scores.keys():
-                scores[number] += 1
-        best = max(scores.values(), default=0)
-        numbers = [number for number, score in scores.items() if score == best]
-        return Group(self, frozenset(numbers) if best else None, frozenset(names))
+        files = self._files(source.rsplit("/", 1)[-1])
+        scores = [len(names & {entry.name for entry in self._locals_among(file)}) for file in files]
+        best = max(scores, default=0)
+        fitting = [file for file, score in zip(files, scores) if score == best]
+        return Group(self, fitting if best else None, frozenset(names))
 
     def entries(self, name: str) -> list[Entry]:
         """All symbols of that name, in the order of their addresses."""
-        if name in self._same:
-            return self._same[name]
-        return [self._first[name]] if name in self._first else []
+        if name not in self._entries:
+            found = filter(None, map(self._entry, self._numbers(name)))
+            self._entries[name] = sorted(found, key=lambda entry: entry.place)
+        return self._entries[name]
 
     def ordinal(self, name: str, sympos: int) -> int:
         """Which address of that name it is that livepatch calls *sympos*.
@@ -104,10 +107,39 @@ class SymbolTable:
         """Whether a weak function is what runs: none overrides it."""
         return any(entry.weak for entry in self.entries(name))
 
+    def _numbers(self, name: str) -> list[int]:
+        """Where in the table that name is."""
+        key = name.encode("utf-8", "surrogateescape")
+        return self._same.get(key) or ([self._first[key]] if key in self._first else [])
+
+    def _entry(self, number: int) -> Entry | None:
+        """What kallsyms will see of a symbol, if anything."""
+        _name, info, _other, shndx, value, size = e.SYM.unpack_from(self._table, number * e.SYM.size)
+        name = e.text(self._names[number])
+        if info & 15 in (e.STT_FILE, e.STT_SECTION) or not 0 < shndx < len(self._sections):
+            return None
+        if not name or name.startswith((".L", "__crc_", "__pfx_")):
+            return None
+        (part, section), bind = self._sections[shndx], info >> 4
+        return Entry(name, part, section, value, size, bind == e.STB_LOCAL, number, bind == e.STB_WEAK)
+
+    def _files(self, basename: str) -> list[range]:
+        """What is between each FILE symbol of that name and the next of any name."""
+        return [
+            range(number + 1, next(filter(self._is_file, range(number + 1, len(self._infos))), len(self._infos)))
+            for number in self._numbers(basename)
+            if self._is_file(number)
+        ]
+
+    def _is_file(self, number: int) -> bool:
+        return self._infos[number] & 15 == e.STT_FILE
+
+    def _locals_among(self, numbers: range) -> Iterator[Entry]:
+        return filter(None, (self._entry(number) for number in numbers if self._infos[number] >> 4 == e.STB_LOCAL))
+
     @cached_property
     def _locals(self) -> list[tuple[int, str]]:
-        entries = (entry for name in self._first for entry in self.entries(name))
-        return sorted((entry.number, entry.name) for entry in entries if entry.local)
+        return [(entry.number, entry.name) for entry in self._locals_among(range(len(self._infos)))]
 
     def nearness(self, entry: Entry, names: frozenset[str]) -> float:
         """How many local symbols around *entry* are among *names*; the farther away, the less one counts."""
@@ -119,10 +151,10 @@ class SymbolTable:
 
 @dataclass(frozen=True)
 class Group:
-    """One object file's place in the table: the FILE groups that fit it equally well, if any do."""
+    """One object file's place in the table: what follows each FILE symbol that fits as well as any, if one does."""
 
     table: SymbolTable
-    files: frozenset[int] | None
+    files: list[range] | None
     names: frozenset[str]
 
     def sympos(self, name: str, local: bool, size: int = 0) -> int | None:
@@ -148,7 +180,7 @@ class Group:
 
     def _own(self, entries: list[Entry]) -> list[Entry]:
         if self.files is not None:
-            return [entry for entry in entries if entry.file in self.files]
+            return [entry for entry in entries if any(entry.number in file for file in self.files)]
         scores = [self.table.nearness(entry, self.names) for entry in entries]
         return [entry for entry, score in zip(entries, scores) if score * _CLEARLY >= max(scores)]
 
@@ -162,22 +194,11 @@ def read_symbols(path: Path) -> SymbolTable:
         raise ElfError(f"{path}: has no symbol table; take the file from the symbols package")
     names = headers[tables[0].link]
     strings = bytes(image[names.offset : names.offset + names.size])
+    table = bytes(e.table(path, image, tables[0], e.SYM))
+    offsets = [offset for (offset,) in _NAME.iter_unpack(table)]
     linked = e.is_linked(image)
-    entries: list[Entry] = []
-    files: list[str] = []
-    for index, (name, info, _other, shndx, value, size) in enumerate(
-        e.SYM.iter_unpack(e.table(path, image, tables[0], e.SYM))
-    ):
-        kind, local = info & 15, info >> 4 == e.STB_LOCAL
-        if kind == e.STT_FILE:
-            files.append(e.string_at(strings, name, path))
-        elif kind != e.STT_SECTION and 0 < shndx < len(headers):
-            part, section = (0, 0) if linked else (_part(headers[shndx]), shndx)
-            text = e.string_at(strings, name, path)
-            if text and not text.startswith((".L", "__crc_", "__pfx_")):
-                weak = info >> 4 == e.STB_WEAK
-                entries.append(Entry(text, part, section, value, size, local, index, len(files), weak))
-    return SymbolTable(entries, files)
+    sections = [(0, 0) if linked else (_part(header), number) for number, header in enumerate(headers)]
+    return SymbolTable(table, e.strings_at(strings, offsets, path), sections)
 
 
 def _part(header: e.Header) -> int:

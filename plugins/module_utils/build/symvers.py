@@ -20,7 +20,7 @@ def read_symvers(path: Path) -> dict[str, Export]:
 
 def parse_symvers(text: str) -> dict[str, Export]:
     """Lines of CRC, symbol, module, kind, namespace, separated by tabs (scripts/mod/modpost.c, write_dump)."""
-    exports = {}
+    exports: dict[str, Export] = {}
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) < 4:

@@ -86,7 +86,7 @@ def test_types_are_compared_by_their_members() -> None:
 
 
 def diff_of(*data: Added) -> ObjectDiff:
-    context = ObjectContext("fs/some.c", "vmlinux", {}, SymbolTable([]), SymbolTable([]))
+    context = ObjectContext("fs/some.c", "vmlinux", {}, SymbolTable(b"", [], []), SymbolTable(b"", [], []))
     return ObjectDiff(context, added_data=list(data), removed=["gone"])
 
 

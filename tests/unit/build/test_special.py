@@ -93,7 +93,9 @@ def test_damaged_types_are_named() -> None:
         btf.Types(memoryview(b"\x9f\xeb\x01"), "vmlinux")
     header = bytes.fromhex("9feb0100 18000000 00000000 0c000000 0c000000 01000000")
     with pytest.raises(ElfError, match="a name at 255"):
-        btf.Types(memoryview(header + bytes.fromhex("ff000000 00000004 04000000 00")), "vmlinux")
+        btf.Types(memoryview(header + bytes.fromhex("ff000000 00000004 04000000 00")), "vmlinux").sizes([])
+    with pytest.raises(ElfError, match="its last type is cut off"):
+        btf.Types(memoryview(header + bytes.fromhex("00000000 01000004 04000000 00")), "vmlinux").sizes([])
 
 
 # runtime_const_ptr() and runtime_const_shift_right_32() of arch/x86/include/asm/runtime-const.h, 6.12.
