@@ -4,9 +4,9 @@
 """The diff stage alone: kpatch-build's create-diff-object and our engine on the same two objects, by turns.
 
 Ours is measured as the command objdiff, for which Python starts anew, and as the builder uses it, which has read the
-kernel's symbols before it compares the first object. create-diff-object reads them for each object, out of what
-kpatch-build has readelf list for each; both ways to read them are measured, too. It is processor time that is told:
-neither does two things at once, and what else the machine does would fall on the longer one.
+kernel's symbols and exports before it compares the first object. create-diff-object reads them for each object, the
+symbols out of what kpatch-build has readelf list for each; both ways to read them are measured, too. It is processor
+time that is told: neither does two things at once, and what else the machine does would fall on the longer one.
 """
 
 from __future__ import annotations
@@ -103,12 +103,16 @@ def measure(pairs: Iterable[Pair], peer: Peer, repeats: int) -> list[Row]:
 
 
 def _reading(tree: Tree, symtab: Path) -> dict[str, int]:
-    """What reading the kernel's symbols takes; kpatch-build also finds the sizes of entries, in a stage of its own."""
+    """What reading the kernel's symbols takes.
+
+    kpatch-build also finds the sizes of entries, in a stage of its own, and its create-diff-object the exports.
+    """
     with symtab.open("w", encoding="utf-8") as stream:
         listing = _timed(["readelf", "-s", "--wide", str(tree.vmlinux)], (0,), None, stream)
     begin = time.process_time_ns()
     read_symbols(tree.vmlinux)
     btf.entry_sizes(tree.vmlinux)
+    read_symvers(tree.symvers)
     return {PEER: listing, ENGINE: time.process_time_ns() - begin}
 
 
