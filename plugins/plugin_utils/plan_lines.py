@@ -102,7 +102,7 @@ def _obsolete(plan: Plan) -> list[str]:
 def _again(plan: Plan) -> list[str]:
     """Which patches go off and come on again, and where."""
     found = plans.hosts_by(plan, "again").items()
-    return [f"off and on: {name} (stays above what changes below it), on {', '.join(hosts)}" for name, hosts in found]
+    return [f"off and on: {name} (belongs above others of the set), on {', '.join(hosts)}" for name, hosts in found]
 
 
 def _left_out(plan: Plan) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide
+from ansible_collections.kpatch.fleet.plugins.module_utils.host import decide, stacking
 from ansible_collections.kpatch.fleet.plugins.module_utils.host.modules import same_identity
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import CORE_NAME, LIVEPATCH, module_name
 
@@ -82,7 +82,17 @@ def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Ver
         return Verdict("damaged", host["damaged"])
     if host.get("unfinished"):
         return Verdict("staged", "an upgrade of it was cut off")
-    return _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
+    verdict = _combine({name: _one(host, name, artifacts.get(name)) for name in parts(names, artifacts)})
+    return _out_of_order(host, {name: artifacts[name] for name in names}) if verdict.state == "applied" else verdict
+
+
+def _out_of_order(host: dict[str, Any], artifacts: Artifacts) -> Verdict:
+    """Of a host on which all of *artifacts*, in the order in which they are to be, is on: whether it is in that order."""
+    below = stacking.again(artifacts, host)
+    if not below:
+        return Verdict("applied")
+    told = [f"{name} is below a patch that replaces the same function and belongs below it" for name in below]
+    return Verdict("staged", "; ".join(told))
 
 
 def obsolete(host: dict[str, Any], names: list[str], keep: Sequence[str] = ()) -> list[str]:

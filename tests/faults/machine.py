@@ -90,8 +90,10 @@ class Machine(Host):
 
     # What is done to it
 
-    def start(self, name: str, policy: dict[str, Any] | None = None, **values: Any) -> subprocess.Popen[str]:
-        """Start a playbook; *values* are variables, kpatch_patches may be names."""
+    def start(
+        self, name: str, policy: dict[str, Any] | None = None, check: bool = False, **values: Any
+    ) -> subprocess.Popen[str]:
+        """Start a playbook, in check mode if asked; *values* are variables, kpatch_patches may be names."""
         patches = [PATCHES[name] for name in values.pop("patches", DEMO)]
         extra = {
             "kpatch_home": str(self.home),
@@ -99,16 +101,18 @@ class Machine(Host):
             "kpatch_patches": patches,
             "kpatch_policy": {"soak": 0, **(policy or {})},
         }
-        return playbook(name, str(self.inventory), {**extra, **values})
+        return playbook(name, str(self.inventory), {**extra, **values}, *(["--check"] if check else []))
 
-    def play(self, name: str, policy: dict[str, Any] | None = None, **values: Any) -> tuple[int, str]:
+    def play(
+        self, name: str, policy: dict[str, Any] | None = None, check: bool = False, **values: Any
+    ) -> tuple[int, str]:
         """Run a playbook to its end: its exit status and what it printed."""
-        running = self.start(name, policy, **values)
+        running = self.start(name, policy, check, **values)
         text = output(running)
         return running.returncode, text
 
-    def rollout(self, policy: dict[str, Any] | None = None, **values: Any) -> tuple[int, str]:
-        return self.play("rollout", policy, **values)
+    def rollout(self, policy: dict[str, Any] | None = None, check: bool = False, **values: Any) -> tuple[int, str]:
+        return self.play("rollout", policy, check, **values)
 
     def later(self, script: str) -> None:
         """Leave a shell script running there, which no connection's end ends."""

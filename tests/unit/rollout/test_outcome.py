@@ -79,6 +79,18 @@ def test_reason_of_a_patch_set_tells_of_all_its_parts(made: dict[str, Any]) -> N
     assert outcome.after(made, "h", [refused], look()).reason == "bad-arguments: no names"
 
 
+def test_reason_tells_what_was_done_about_it_since(made: dict[str, Any]) -> None:
+    killed = {"failed": True, "changed": True, "reason": "io-error", "msg": "its process was killed"}
+    restored = {
+        "changed": True,
+        "results": [{"changed": True, "msg": "off again"}, {"changed": False, "msg": "as it was"}],
+    }
+    reason = "io-error: its process was killed; off again"
+    assert outcome.after(made, "h", [killed, {}, restored], look()).reason == reason
+    again = {**killed, "msg": "nor can that be mended"}
+    assert outcome.after(made, "h", [killed, again], look()).reason == "io-error: its process was killed"
+
+
 def test_result_of_a_patch_set_is_a_look(made: dict[str, Any]) -> None:
     whole = {"changed": True, "results": [{"changed": True, "msg": "x"}], **DONE}
     assert outcome.after(made, "h", [whole], whole).state == "applied"

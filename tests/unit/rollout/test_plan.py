@@ -145,7 +145,19 @@ def test_patch_above_one_that_is_replaced_is_told_to_go_off_and_on(order: plan.O
     looks = {"h": on_each_other("fix", "top", build_id="dd"), "g": look()}
     made = plan.make("id", both, looks, False)
     assert {name: host["again"] for name, host in made["hosts"].items()} == {"h": ["top"], "g": []}
-    assert "off and on: top (stays above what changes below it), on h" in plan_lines.lines(made, 80)
+    assert "off and on: top (belongs above others of the set), on h" in plan_lines.lines(made, 80)
+
+
+def test_set_that_is_on_in_another_order_is_not_applied(order: plan.Order, store: Path) -> None:
+    put(store, "top", functions=[{"object": "vmlinux", "name": "fix_show", "sympos": 0, "reason": "changed"}])
+    both = replace(order, patches=[{"name": "fix"}, {"name": "top"}])
+    looks = {"h": on_each_other("fix", "top"), "g": on_each_other("top", "fix")}
+    made = plan.make("id", both, looks, False)
+    assert {name: (host["state"], host["again"]) for name, host in made["hosts"].items()} == {
+        "h": ("applied", []),
+        "g": ("staged", ["top"]),
+    }
+    assert "top is below a patch that replaces the same function" in made["hosts"]["g"]["reason"]
 
 
 def test_patch_of_another_set_above_one_that_is_replaced_keeps_us_away(order: plan.Order) -> None:
