@@ -87,7 +87,7 @@ def applied(host: dict[str, Any], names: list[str], artifacts: Artifacts) -> Ver
 
 
 def _out_of_order(host: dict[str, Any], artifacts: Artifacts) -> Verdict:
-    """Of a host on which all of *artifacts*, in the order in which they are to be, is on: whether it is in that order."""
+    """Whether a host on which all of *artifacts* is on has them in their order, the lowest first."""
     below = stacking.again(artifacts, host)
     if not below:
         return Verdict("applied")
