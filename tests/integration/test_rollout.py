@@ -216,6 +216,7 @@ def test_artifact_with_one_byte_changed_is_refused_before_anything(fleet: Fleet)
     assert fleet.touched == []
 
 
+@pytest.mark.fault("replay")
 def test_old_artifact_put_back_into_the_store_is_refused_before_anything(fleet: Fleet) -> None:
     """Somebody puts an old artifact, manifest and all, where the new one was.
 
