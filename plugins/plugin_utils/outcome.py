@@ -151,7 +151,7 @@ def _single(results: list[Any]) -> Iterator[dict[str, Any]]:
     A patch set that has failed gives the reason itself, and tells what has become of all its parts; a loop doesn't.
     """
     for result in results:
-        if isinstance(result, dict) and isinstance(result.get("results"), list) and not result.get("reason"):
+        if isinstance(result, dict) and result.get("results") and not result.get("reason"):
             yield from _single(result["results"])
         elif isinstance(result, dict):
             yield result
