@@ -20,7 +20,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal, RefusedError
 from grouping import Grouping
 
-BUILT, UNCHANGED, REFUSED, INCOMPLETE, WIDE, ERROR = "built", "unchanged", "refused", "incomplete", "wide", "error"
+BUILT, UNCHANGED, DATA, REFUSED = "built", "unchanged", "data", "refused"
+INCOMPLETE, WIDE, ERROR = "incomplete", "wide", "error"
 MOST_FILES = 12  # of one patch: what grows beyond is the update, and no fix
 _LACKS = (grouping.DOES_NOT_COMPILE, grouping.UNDEFINED)
 
@@ -109,4 +110,11 @@ def _refused(error: RefusedError) -> str:
     reasons = [refusal.reason for refusal in error.refusals]
     if reasons == [patch_module.NO_EFFECT]:
         return UNCHANGED
-    return INCOMPLETE if all(reason.startswith(_LACKS) for reason in reasons) else REFUSED
+    if all(reason.startswith(_LACKS) for reason in reasons):
+        return INCOMPLETE
+    return DATA if _of_data_alone(error) else REFUSED
+
+
+def _of_data_alone(error: RefusedError) -> bool:
+    """Whether no function's code differs: atkbd_dmi_quirk_table got a machine more (drivers/input/keyboard/atkbd.c)."""
+    return bool(error.differences) and all(each.kind == "data" for each in error.differences or ())

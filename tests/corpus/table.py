@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from outcome import BUILT, ERROR, INCOMPLETE, REFUSED, UNCHANGED, WIDE, Outcome
+from outcome import BUILT, DATA, ERROR, INCOMPLETE, REFUSED, UNCHANGED, WIDE, Outcome
 
 _MEANING = {
     BUILT: "a patch module, without hand work",
     UNCHANGED: "no function's code differs in this configuration",
+    DATA: "data differs that is in use, or was used at boot, and no function's code; refused, as below",
     REFUSED: "can't be patched; the reasons are below",
     INCOMPLETE: "lacks what is not in the update's C files and headers; what, is below",
     WIDE: "needs a header that too many files may include: each costs a comparison; not tried",
@@ -59,7 +60,7 @@ def _refusals(outcomes: list[Outcome]) -> list[str]:
     reasons = Counter(
         kind
         for outcome in outcomes
-        if outcome.result == REFUSED
+        if outcome.result in (DATA, REFUSED)
         for kind in {_kind(reason) for reason in outcome.reasons}
     )
     if not reasons:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from machine import DEMO, Machine
 
@@ -18,7 +20,7 @@ grep -rs '' /sys/kernel/kpatch /sys/kernel/livepatch /sys/module/kpatch*/srcvers
 find / /run -xdev -regextype posix-extended \
     -regex '/(var/log|root/[.]ansible|run/(user|systemd|udev|log|utmp))(/.*)?' -prune -o -type f -printf '%p %s %T@\n'
 """
-UPGRADE = {"patches": ["demo-vlan", "oops"], "kpatch_drop": ["demo-meminfo"]}
+UPGRADE: dict[str, Any] = {"patches": ["demo-vlan", "oops"], "kpatch_drop": ["demo-meminfo"]}
 
 
 def unchanged(machine: Machine, before: set[str]) -> None:

@@ -59,11 +59,15 @@ class Refusal:
 
 
 class RefusedError(BuildError):
-    """The patch can't become a patch module; `refusals` holds every reason."""
+    """The patch can't become a patch module; `refusals` holds every reason.
 
-    def __init__(self, refusals: list[Refusal]) -> None:
+    `differences` is all that differs between the object files; None if not all of them could be compared.
+    """
+
+    def __init__(self, refusals: list[Refusal], differences: list[Difference] | None = None) -> None:
         super().__init__("; ".join(str(refusal) for refusal in refusals))
         self.refusals = refusals
+        self.differences = differences
 
 
 class Export(NamedTuple):

@@ -293,18 +293,19 @@ class _Build:
         ]
         diffs: list[ObjectDiff] = []
         refusals: list[Refusal] = []
+        compared = True
         with ThreadPoolExecutor(workers()) as pool:
             results = pool.map(lambda item: item[0](item[1]), work)
             for number, ((_compare, unit), (diff, refused)) in enumerate(zip(work, results), 1):
                 self.say(f"{self.tree.release}: compared {unit.source}, {number} of {len(work)}")
                 refusals += refused
+                compared &= diff is not None or not refused
                 if diff is not None:
                     diffs.append(diff)
+        refusals = refusals or refused_as_left(diffs)
         if refusals:
-            raise RefusedError(sorted(set(refusals), key=str))
-        left = refused_as_left(diffs)
-        if left:
-            raise RefusedError(sorted(left, key=str))
+            differences = [each for diff in diffs for each in diff.differences] if compared else None
+            raise RefusedError(sorted(set(refusals), key=str), differences)
         if not any(diff.changed or diff.hooks for diff in diffs):
             raise RefusedError([Refusal("(whole diff)", source_patch.WHOLE_FILE, NO_EFFECT)])
         return diffs

@@ -1,0 +1,47 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What make corpus calls a refusal. If this breaks, its share of built fixes counts others than those of code."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import outcome
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import patch_module
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Difference, Refusal, RefusedError
+
+DATA = Difference("changed", "data", "table", "its initial value changed")
+CODE = Difference("new", "function", "ovs_pre_exit", "only the patched file has it")
+IN_USE = "the initial value of existing data changed, but the running kernel uses the data as it is"
+
+
+class Alone:
+    """A file that lacks nothing."""
+
+    def lacking(self, files: Collection[str], refusals: list[Refusal]) -> set[str]:
+        return set()
+
+    def users(self, files: Collection[str]) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "differences", "result"),
+    [
+        (IN_USE, [DATA], outcome.DATA),
+        (IN_USE, [DATA, CODE], outcome.REFUSED),
+        # Not all could be compared, or nothing: nobody knows what would differ.
+        (IN_USE, None, outcome.REFUSED),
+        ("it is compiled without calls to the function tracer", [], outcome.REFUSED),
+        (patch_module.NO_EFFECT, None, outcome.UNCHANGED),
+        ("it does not compile: fs/one.c:3:1: error: …", None, outcome.INCOMPLETE),
+    ],
+)
+def test_what_is_refused(reason: str, differences: list[Difference] | None, result: str) -> None:
+    def build(files: frozenset[str]) -> Any:
+        raise RefusedError([Refusal("fs/one.c", "table", reason)], differences)
+
+    assert outcome.find_out("fs/one.c", Alone(), build, 1).result == result  # type: ignore[arg-type]
