@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -31,7 +32,11 @@ def written(rows: dict[str, dict[str, str]]) -> str:
     head = ["| fault | what happens | what has to hold | seen |", "|---|---|---|---|"]
     cells = [f"| `{name}` | {row['fault']} | {row['invariant']} | {row['seen']} |" for name, row in rows.items()]
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    where = f"Seen on {day} with Python {platform.python_version()}, {os.cpu_count()} processors, QEMU without KVM."
+    core, series = version("ansible-core"), os.environ.get("SERIES", "6.1").split(",")[0]
+    where = (
+        f"Seen in one run on {day} with ansible-core {core}, Python {platform.python_version()}, {os.cpu_count()} "
+        f"processors; the booted machine had {series}, in QEMU without KVM."
+    )
     return "\n".join([MARK, "", where, "", *head, *cells]) + "\n"
 
 

@@ -81,7 +81,8 @@ def _lacking(outcomes: list[Outcome]) -> list[str]:
 
 
 def _kind(reason: str) -> str:
-    text = reason.split(": ", 2)[-1]
+    # What is behind it is the mend, and names the function.
+    text = reason.split(": ", 2)[-1].partition("; ")[0]
     return _cell(re.sub(r"0x[0-9a-f]+|\b[0-9]+\b", "N", text))
 
 
