@@ -107,10 +107,10 @@ def with_order(results: list[Any], look: Any, order: str | None) -> list[Any]:
 
 
 def failed(results: list[Any]) -> str:
-    """Why the first task that failed did so, and what was done about it since; empty if none did."""
+    """Why the first task that failed did so, and what was done about it since, or was not; empty if none did."""
     found = list(_single(results))
     first = next((place for place, result in enumerate(found) if result.get("failed")), len(found))
-    since = [result for result in found[first + 1 :] if result.get("changed") and not result.get("failed")]
+    since = [result for result in found[first + 1 :] if result.get("changed") or result.get("failed")]
     return "; ".join(map(_message, [*found[first : first + 1], *since]))
 
 

@@ -175,6 +175,12 @@ class Machine(Host):
         loaded = self.run("sed -n 's/^\\(kpatch[a-z0-9_]*\\) .*/\\1/p' /proc/modules").split()
         return sorted(module_of(one) for one in loaded)
 
+    def builds(self) -> str:
+        """What of ours is loaded, down to its bytes, and what of it is enabled."""
+        return self.run(
+            "cd /sys/module && cat kpatch_*/srcversion && ls -d kpatch* && cat /sys/kernel/kpatch/patches/*/enabled"
+        )
+
     def ledger(self) -> str:
         paths = self.home.glob("rollouts/*/ledger.jsonl")
         return max(paths, key=lambda path: path.stat().st_mtime_ns, default=Path(os.devnull)).read_text()

@@ -71,8 +71,7 @@ def test_oops_after_an_upgrade(spent: Machine) -> None:
     The first set is on again, as the very builds that ran before, and status finds nothing to say.
     """
     assert spent.rollout()[0] == 0
-    builds = "cd /sys/module && cat kpatch_*/srcversion && ls -d kpatch* && cat /sys/kernel/kpatch/patches/*/enabled"
-    before = spent.run(builds)
+    before = spent.builds()
     spent.later(
         "cp $(command -v cat) /run/oopser\n"
         "while ! grep -qs 1 /sys/kernel/kpatch/patches/kpatch_oops_x*/enabled; do sleep 0.2; done\n"
@@ -84,7 +83,7 @@ def test_oops_after_an_upgrade(spent: Machine) -> None:
     assert "RIP: 0010:uptime_proc_show" in spent.run("dmesg")
     assert (status, spent.state()) == (2, "restored")
     assert "its kernel has oopsed 1 time" in spent.report()["reason"]
-    assert (spent.modules(), spent.run(builds)) == (ALL, before)
+    assert (spent.modules(), spent.builds()) == (ALL, before)
     assert spent.play("status")[0] == 0
 
 

@@ -52,8 +52,7 @@ def test_upgrade_whose_process_is_killed(machine: Machine) -> None:
     the next rollout puts the new set on.
     """
     assert machine.rollout()[0] == 0
-    builds = "cd /sys/module && cat kpatch_*/srcversion && ls -d kpatch* && cat /sys/kernel/kpatch/patches/*/enabled"
-    before = machine.run(builds)
+    before = machine.builds()
     machine.later(
         "while ! [ -d /sys/kernel/kpatch/patches/kpatch_oops_x* ]; do :; done\n"
         "kill -9 $(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' /run/kpatch.fleet.order.json) && touch /run/fault.done"
@@ -64,7 +63,7 @@ def test_upgrade_whose_process_is_killed(machine: Machine) -> None:
     assert (status, machine.state()) == (2, "apply-failed")
     assert "was killed" in machine.report()["reason"]
     assert "it is as before the change: " in machine.report()["reason"]
-    assert (machine.modules(), machine.run(builds)) == (ALL, before)
+    assert (machine.modules(), machine.builds()) == (ALL, before)
     status, _text = machine.rollout(**wanted)
     assert (status, machine.state()) == (0, "applied")
     assert machine.modules() == ["kpatch", "kpatch_demo_vlan", "kpatch_oops"]

@@ -87,8 +87,9 @@ def test_reason_tells_what_was_done_about_it_since(made: dict[str, Any]) -> None
     }
     reason = "io-error: its process was killed; off again"
     assert outcome.after(made, "h", [killed, {}, restored], look()).reason == reason
-    again = {**killed, "msg": "nor can that be mended"}
-    assert outcome.after(made, "h", [killed, again], look()).reason == "io-error: its process was killed"
+    stuck = {"failed": True, "changed": False, "results": [], "reason": "busy", "msg": "task 1. On the host now: both"}
+    reason = "io-error: its process was killed; busy: task 1. On the host now: both"
+    assert outcome.after(made, "h", [killed, stuck], look()).reason == reason
 
 
 def test_result_of_a_patch_set_is_a_look(made: dict[str, Any]) -> None:
