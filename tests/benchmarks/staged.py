@@ -21,6 +21,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     core_module,
     debian,
     kbuild,
+    layouts,
     match,
     overlay,
     pair,
@@ -58,9 +59,9 @@ STAGES = (
     Stage("compile", kbuild, "compile_unit", inner=True),
     Stage("diff", pair, "diff_objects", inner=True),
     Stage("match with what is shipped", match, "compare", inner=True),
+    Stage("compare types", layouts, "changed", inner=True),
     Stage("say why", patch_module._Build, "explain"),
     Stage("link the module", patch_module._Build, "link"),
-    Stage("compare types", patch_module._Build, "types"),
     Stage("into the store", patch_module._Build, "publish"),
 )
 

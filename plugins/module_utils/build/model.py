@@ -156,6 +156,7 @@ class ObjectDiff:
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)  # those that the patch defines anew: "struct foo"
     refusals: list[Refusal] = field(default_factory=list)
     cramped: bool = False  # whether a static branch wants more room; see static_branch.py
     plan: Plan | None = None  # what emit() needs; None if there are refusals

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, match, static_branch
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, layouts, match, static_branch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
@@ -24,6 +24,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tre
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
 _Make = Callable[[Path, bool], None]  # makes the original; whether static branches are to be long
+_Texts = tuple[str, str]  # what the compiler gets to see without and with the patch
 
 
 class Pair:
@@ -47,20 +48,28 @@ class Pair:
     def including(self, unit: kbuild.Unit) -> Outcome:
         """A unit that may include what the patch changes: most turn out to have nothing of it."""
         try:
-            before = kbuild.preprocessed(self._tree, unit, self._plain)
-            if before == kbuild.preprocessed(self._tree, unit, self._patched):
-                return None, []
+            texts = self._preprocessed(unit)
         except RefusedError as error:
             return None, error.refusals
-        return self.changed(unit)
+        return self._changed(unit, lambda: texts) if texts[0] != texts[1] else (None, [])
 
     def changed(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch changes."""
-        return self._guarded(unit, lambda out, roomy: self._sectioned(unit, out, self._plain, roomy))
+        return self._changed(unit, lambda: self._preprocessed(unit))
 
     def added(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch adds: all of it is new."""
         return self._guarded(unit, lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain))
+
+    def _changed(self, unit: kbuild.Unit, texts: Callable[[], _Texts]) -> Outcome:
+        diff, refusals = self._guarded(unit, lambda out, roomy: self._sectioned(unit, out, self._plain, roomy))
+        if diff is not None:
+            diff.types = layouts.changed(*texts())
+        return diff, refusals
+
+    def _preprocessed(self, unit: kbuild.Unit) -> _Texts:
+        plain, patched = (kbuild.preprocessed(self._tree, unit, place) for place in (self._plain, self._patched))
+        return plain, patched
 
     def _guarded(self, unit: kbuild.Unit, make_original: _Make) -> Outcome:
         folder = self.folder / str(next(self._numbers))

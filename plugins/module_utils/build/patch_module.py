@@ -32,7 +32,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     glue,
     inputs,
     kbuild,
-    layouts,
     marks,
     overlay,
     reasons,
@@ -224,7 +223,7 @@ class _Build:
         manifest = self.manifest(module, emitted)
         undoes = backends.UNDOES_RELOCATIONS in self.symbols(VMLINUX)
         limits = backends.limits(self.backend, emitted, undoes)
-        told = safety.report(manifest, emitted, diffs, self.types(units, diffs), self.why, moved, limits)
+        told = safety.report(manifest, emitted, diffs, self.why, moved, limits)
         return self.publish(manifest, module, told)
 
     def explain(self, texts: overlay.Texts, units: Touched, diffs: list[ObjectDiff]) -> None:
@@ -246,17 +245,6 @@ class _Build:
         out = self.scratch / "inlined.o"
         kbuild.compile_unit(self.tree, unit, out, self.patched, debug="-g1")
         return reasons.inlined(out)
-
-    def types(self, units: Touched, diffs: list[ObjectDiff]) -> dict[str, list[str]]:
-        """The types that the patch defines anew, by source file; only where code changed."""
-        sources = {diff.context.source for diff in diffs}
-        return {
-            unit.source: layouts.changed(
-                kbuild.preprocessed(self.tree, unit, self.plain), kbuild.preprocessed(self.tree, unit, self.patched)
-            )
-            for unit in (*units.changed, *units.including)
-            if unit.source in sources
-        }
 
     def apply(self, files: list[source_patch.FilePatch]) -> tuple[overlay.Texts, list[source_patch.Moved]]:
         """The texts of the files with the patch applied, and the hunks that stand at other lines than it says."""

@@ -10,6 +10,7 @@ and old data agree in meaning is its reader's to judge.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,19 @@ def report(
     manifest: Mapping[str, Any],
     emitted: EmittedObject,
     diffs: Iterable[ObjectDiff],
-    types: Mapping[str, list[str]],
     why: str,
     moved: Iterable[object] = (),
     limits: Iterable[Added] = (),
 ) -> Report:
     """What is to be said.
 
-    *types*, by source file, are those that the patch defines anew, *why* is the backend's, *moved* the hunks that stand
-    at other lines than the diff says, *limits* what the backend can't do in this kernel.
+    *why* is the backend's, *moved* the hunks that stand at other lines than the diff says, *limits* what the backend
+    can't do in this kernel.
     """
     diffs = list(diffs)
     functions = [{"object": f.object, "name": f.name, "reason": f.reason} for f in emitted.functions]
     data = [{"object": a.object, "name": a.name, "reason": a.reason} for diff in diffs for a in diff.added_data]
-    risks = _risks(diffs, types)
+    risks = _risks(diffs)
     risks += [{"where": limit.name, "kind": "backend", "risk": limit.reason} for limit in limits]
     return {
         "format": _FORMAT,
@@ -121,12 +121,9 @@ def _line(entry: Any) -> str:
     return f"{entry['object']}: {entry['name']}: {entry['reason']}"
 
 
-def _risks(diffs: list[ObjectDiff], types: Mapping[str, list[str]]) -> list[dict[str, str]]:
-    sources: dict[str, list[str]] = {}
-    for source, names in types.items():
-        for name in names:
-            sources.setdefault(name, []).append(source)
-    found = [{"where": name, "kind": "type", "risk": _TYPE.format(count=len(where))} for name, where in sources.items()]
+def _risks(diffs: list[ObjectDiff]) -> list[dict[str, str]]:
+    seen = Counter(name for diff in diffs for name in diff.types)
+    found = [{"where": name, "kind": "type", "risk": _TYPE.format(count=count)} for name, count in seen.items()]
     for diff in diffs:
         found += [{"where": note.name, "kind": "note", "risk": note.reason} for note in diff.notes]
         found += [{"where": left.name, "kind": "left", "risk": _LEFT.format(left.reason)} for left in diff.left]

@@ -244,6 +244,6 @@ def test_the_report_tells(pair: Pair) -> None:
     emitted, _path = pair.emit(found)
     consistency = {"leave": "patched_set", "switch": "kernel"}
     manifest = {"name": "some", "kernel": {"release": "6.1.0"}, "backend": "kpatch", "consistency": consistency}
-    text = safety.text(safety.report(manifest, emitted, [found], {}, "it was asked for"))
+    text = safety.text(safety.report(manifest, emitted, [found], "it was asked for"))
     assert "  vmlinux: may: pre_patch hook\n" in text
     assert "  first: it is forced: tasks that are in it go on in the old code" in text

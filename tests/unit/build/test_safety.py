@@ -73,7 +73,7 @@ def test_a_module_that_livepatch_can_not_patch_again_is_told() -> None:
     (limit,) = backend.limits("livepatch", emitted, False)
     assert limit.reason.partition(",")[0] == "once it was unloaded or its pre_patch hook refused it"
     assert backend.limits("kpatch", emitted, False) == []
-    text = safety.text(safety.report(MANIFEST, EmittedObject(), [], {}, "it was asked for", (), [limit]))
+    text = safety.text(safety.report(MANIFEST, EmittedObject(), [], "it was asked for", (), [limit]))
     assert f"  8021q: {limit.reason}\n" in text
 
 
@@ -98,7 +98,8 @@ def functions(count: int) -> EmittedObject:
 
 def test_report_says_what_why_and_what_to_think_of() -> None:
     diff = diff_of(Added("vmlinux", "counter", "new static data"))
-    found = safety.report(MANIFEST, functions(2), [diff], {"fs/some.c": ["struct a"]}, "it was asked for")
+    diff.types = ["struct a"]
+    found = safety.report(MANIFEST, functions(2), [diff], "it was asked for")
     assert [entry["name"] for entry in found["replaced"]] == ["f0", "f1"]
     assert {risk["kind"] for risk in found["risks"]} == {"data", "type"}
     assert "leave kernel, switch kernel" in found["consistency"]["suffices"]
@@ -111,14 +112,14 @@ def test_report_says_what_why_and_what_to_think_of() -> None:
 def test_what_has_run_and_stays_as_it_is_is_a_risk() -> None:
     diff = diff_of()
     diff.left = [Added("vmlinux", "setup", "it is __init code, which a running kernel has left behind")]
-    (risk,) = safety.report(MANIFEST, functions(1), [diff], {}, "")["risks"]
+    (risk,) = safety.report(MANIFEST, functions(1), [diff], "")["risks"]
     assert (risk["where"], risk["kind"]) == ("setup", "left")
     assert risk["risk"].startswith("it is __init code, which a running kernel has left behind: it stays as it is; look")
 
 
 def test_hunks_at_other_lines_are_told(tmp_path: Path) -> None:
     moved = Moved("fs/some.c", "hunk 1 (@@ -3 +3 @@)", 3, 5)
-    found = safety.report(MANIFEST, functions(1), [diff_of()], {}, "", [moved])
+    found = safety.report(MANIFEST, functions(1), [diff_of()], "", [moved])
     assert safety.offsets(tmp_path) == []
     for name, text in safety.files(found).items():
         (tmp_path / name).write_text(text)
@@ -128,7 +129,7 @@ def test_hunks_at_other_lines_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "words"), [(1, "leave function"), (2, "leave patched_set, switch thread")])
 def test_what_suffices_without_changed_types(count: int, words: str) -> None:
-    found = safety.report(MANIFEST, functions(count), [diff_of()], {}, "")
+    found = safety.report(MANIFEST, functions(count), [diff_of()], "")
     assert found["consistency"]["suffices"].startswith(words)
     assert "No risk was found" in safety.text(found)
 

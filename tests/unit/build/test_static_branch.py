@@ -127,6 +127,7 @@ def test_a_short_branch_gets_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
         out.write_bytes(pair.compile(f"{place.name}-{before}", text).read_bytes())
 
     monkeypatch.setattr(kbuild, "compile_unit", compile_unit)
+    monkeypatch.setattr(kbuild, "preprocessed", lambda _tree, _unit, place: f"struct s {{ in_{place.name} x; }};")
     shipped = pair.compile("built", branch().replace("STATIC_BRANCH", "SHORT_BRANCH"))
     context, image = pair.context(shipped, module="demo"), pair.link("demo.ko", shipped, kernel=False)
     places = pair.folder / "plain", pair.folder / "patched"
@@ -135,6 +136,7 @@ def test_a_short_branch_gets_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     assert refusals == []
     assert diff is not None
     assert [function.name for function in diff.changed] == ["first"]
+    assert diff.types == ["struct s"]
     room = [(place, True, before) for before in (None, "room") for place in ("patched", "plain")]
     assert compiled == [*room, ("plain", False, None)]
 

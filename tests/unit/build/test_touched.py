@@ -37,6 +37,10 @@ FILES = {
     "kernel/core.c": "",
     "kernel/wrong.c": "",
     "kernel/assembler.S": "",
+    "kernel/spelled.c": "/* #include <linux/told.h> */\nint x;\t#include <linux/kept.h>\n\t#\tinclude <linux/last.h>",
+    "include/linux/told.h": "",
+    "include/linux/kept.h": "",
+    "include/linux/last.h": "",
 }
 
 
@@ -72,6 +76,11 @@ def test_generated_headers_lead_to_generic_ones(tree: Tree) -> None:
 
 def test_branches_that_are_not_taken_and_names_in_macros_count(tree: Tree) -> None:
     assert includers(tree, "drivers/net/cmds.h") == {"drivers/net/trace.h", "drivers/net/three.c"}
+
+
+def test_a_line_includes_if_nothing_is_before_it(tree: Tree) -> None:
+    found = [includers(tree, f"include/linux/{name}.h") for name in ("told", "kept", "last")]
+    assert found == [set(), set(), {"kernel/spelled.c"}]
 
 
 def test_what_the_compiler_is_told_to_include_reaches_everything(tree: Tree) -> None:
