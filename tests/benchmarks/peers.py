@@ -213,8 +213,7 @@ def main() -> None:
     if what == DIFF:
         write(DIFF_MARKS, diff_alone(one, peer, repeats), f"{named} minimum / median,", command)
     else:
-        with (home / "lock").open("w", encoding="ascii") as stream:
-            waiting.lock(stream, f"the comparison for kernel {tree.release}", told)
+        with waiting.held(home / "lock", f"the comparison for kernel {tree.release}", told):
             figures = Figures(home / "figures.json", home / "kpatch-build.log")
             Run(one, peer, figures, repeats).all()
         write(MARKS, whole(figures.rows), named, command)

@@ -84,8 +84,7 @@ def make(
     command, cwd = _make(tree, tree.objects, external)
     command += [flag for target in _UP_TO_DATE for flag in ("-o", target)]
     run = functools.partial(tree.tools.run, [*command, *arguments], cwd, warnings=True, first=first)
-    with (tree.objects / ".kpatch-lock").open("w", encoding="ascii") as stream:
-        waiting.lock(stream, f"the objects of kernel {tree.release}", say)
+    with waiting.held(tree.objects / ".kpatch-lock", f"the objects of kernel {tree.release}", say):
         try:
             return run()
         except BuildError as error:

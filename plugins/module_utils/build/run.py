@@ -70,6 +70,7 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
                 text=True,
                 errors="replace",
                 check=False,
+                close_fds=False,  # what is held is inherited: waiting.held()
             )
     except FileNotFoundError as error:
         raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
@@ -84,9 +85,19 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
 def pipe(producer: Sequence[Arg], consumer: Sequence[Arg]) -> None:
     """Run ``producer | consumer``; the consumer may stop reading once it has what it wants."""
     try:
-        with subprocess.Popen([str(arg) for arg in producer], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        with subprocess.Popen(
+            [str(arg) for arg in producer],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            close_fds=False,
+        ) as first:
             done = subprocess.run(
-                [str(arg) for arg in consumer], stdin=first.stdout, capture_output=True, text=True, check=False
+                [str(arg) for arg in consumer],
+                stdin=first.stdout,
+                capture_output=True,
+                text=True,
+                check=False,
+                close_fds=False,
             )
             known(first.stdout, "it was asked for").close()
     except FileNotFoundError as error:

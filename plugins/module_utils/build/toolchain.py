@@ -141,9 +141,7 @@ def _bootstrap(scratch: Path, work: Path, archive: Archive, compiler: str) -> No
 
 @contextlib.contextmanager
 def _locked(root: Path, say: Callable[[str], None]) -> Iterator[None]:
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with root.with_name(f"{root.name}.lock").open("w", encoding="ascii") as stream:
-        waiting.lock(stream, f"the root {root.name}", say)
+    with waiting.held(root.with_name(f"{root.name}.lock"), f"the root {root.name}", say):
         for leftover in root.parent.glob(f".{root.name}.*"):
             shutil.rmtree(leftover)  # a killed run's; the lock says that nobody is at work on it
         yield

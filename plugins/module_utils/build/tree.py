@@ -129,13 +129,9 @@ def remembered(tree: Tree, name: str, make: Callable[[], str]) -> str:
 
 @contextlib.contextmanager
 def locked(cache: Path, release: str, say: Say, shared: bool = False) -> Iterator[TextIO]:
-    """Hold the kernel's lock: one builder at a time prepares a kernel, any number *shared* use it. A dead builder's
-    lock is free.
-    """
+    """Hold the kernel's lock: one builder at a time prepares a kernel, any number *shared* use it."""
     path = kernel_directory(cache, release).with_name(release + ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="ascii") as stream:
-        waiting.lock(stream, f"kernel {release}", say, shared)
+    with waiting.held(path, f"kernel {release}", say, shared) as stream:
         yield stream
 
 

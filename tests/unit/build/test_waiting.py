@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import tree
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import run, tree, waiting
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
 
 
@@ -35,6 +39,50 @@ def test_who_waits_for_another_builder_says_so_and_then_goes_on(tmp_path: Path) 
     thread.join(30)
     assert goes_on.is_set()
     assert said == ["waiting for another builder, which is at work on kernel 6.1.0-1-amd64"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import run, waiting
+with waiting.held(Path(sys.argv[1]), "a kernel", print):
+    run.run(["sh", "-c", "kill -9 $PPID; read line < $0", sys.argv[2]])
+"""
+
+
+def test_what_a_killed_builder_has_started_is_waited_for(tmp_path: Path) -> None:
+    """A tar that still unpacks a kernel's source fills the directory that the next builder removes."""
+    path, goes_on = tmp_path / "lock", tmp_path / "goes-on"
+    os.mkfifo(goes_on)
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, goes_on], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        goes_on.write_text("\n", encoding="ascii")
+
+    with waiting.held(path, "a kernel", say):
+        assert said == ["waiting for another builder, which is at work on a kernel"]
+
+
+def test_what_another_thread_has_started_is_not_waited_for(tmp_path: Path) -> None:
+    goes_on, said = tmp_path / "goes-on", list[str]()
+    os.mkfifo(goes_on)
+
+    def say(line: str) -> None:
+        said.append(line)
+        goes_on.write_text("\n", encoding="ascii")
+
+    with ThreadPoolExecutor(1) as pool:
+        with waiting.held(tmp_path / "lock", "a kernel", say):
+            longer = pool.submit(run.run, ["sh", "-c", "echo > $0; read line < $0", goes_on])
+            goes_on.read_text(encoding="ascii")
+        with waiting.held(tmp_path / "lock", "a kernel", say):
+            if not said:
+                say("it has not waited")
+        longer.result()
+    assert said == ["it has not waited"]
 
 
 def test_a_prepared_kernel_is_used_by_several_builders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
