@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, layouts, match, static_branch
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, layouts, match, static_branch, unused
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
@@ -46,12 +46,14 @@ class Pair:
             static_branch.make_room(place)
 
     def including(self, unit: kbuild.Unit) -> Outcome:
-        """A unit that may include what the patch changes: most turn out to have nothing of it."""
+        """A unit that may include what the patch changes: most turn out to have nothing of it, or no use for it."""
         try:
             texts = self._preprocessed(unit)
         except RefusedError as error:
             return None, error.refusals
-        return self._changed(unit, lambda: texts) if texts[0] != texts[1] else (None, [])
+        if texts[0] == texts[1] or unused.differ_in_unused(*texts):
+            return None, []
+        return self._changed(unit, lambda: texts)
 
     def changed(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch changes."""

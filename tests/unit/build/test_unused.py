@@ -1,0 +1,177 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which changes a file makes no use of. If this breaks, a file that a header's fix reaches keeps the fault.
+
+Whatever is called unused is compiled here, too: the object files have to be the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import unused
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+# As the kernel's macro of that name has it.
+INLINE = "static inline __attribute__((__gnu_inline__)) __attribute__((__unused__)) __attribute__((__aligned__(16)))"
+FILE = """
+struct sock {{ int a; }};
+typedef int (*action)(struct sock *);
+{header}
+int called(struct sock *sk);
+static const char text[] = "a brace {{ and a call of quoted(";
+int user(struct sock *sk)
+{{
+	return called(sk) + text[sk->a] + '}}' + ';';
+}}
+{more}
+"""
+
+LONE = f"{INLINE} int lone(struct sock *sk)\n{{\n\tif (sk) {{ return %d; }}\n\treturn 0;\n}}"
+BY_WAY = f"{LONE}\n{INLINE} int by_way(struct sock *sk) {{ return lone(sk); }}"
+USED = "int other(struct sock *sk) { return %s(sk); }"
+STATE = "struct state { int a; struct { %s b; } c; };"
+
+NOT_USED = {
+    "a function": (LONE % 1, LONE % 2, ""),
+    "one that is new": ("", LONE % 1, ""),
+    "one that is gone": (LONE % 1, "", ""),
+    "by way of another": (BY_WAY % 1, BY_WAY % 2, ""),
+    "each of two by the other": (f"{INLINE} int one(int a);\n{BY_WAY % 1}", BY_WAY % 2, ""),
+    "a prototype": ("", "int *fresh(int (*callback)(struct sock *sk), unsigned long value[]);", ""),
+    "a prototype in another way": ("extern int f(int);", "extern int f(long) __attribute__((__cold__));", ""),
+    "a struct": (STATE % "int", STATE % "long", ""),
+    "a struct and who uses it": (STATE % "int", f"{STATE % 'long'}\nlong state_of(struct state *state);", ""),
+    "a struct without its members": ("", "struct elsewhere;", ""),
+    "a variable that is elsewhere": ("", "extern struct sock *elsewhere[sizeof(int)][2];", ""),
+    "a type's name": ("typedef int number;", "typedef long *number;", ""),
+    "white space": (LONE % 1, f"{LONE % 1}\n\n", ""),
+    "in two places": (LONE % 1, LONE % 2, f"{INLINE} int late(void) {{ return 1; }}"),
+}
+IN_USE = {
+    "a function": (LONE % 1, LONE % 2, USED % "lone"),
+    "by way of another": (BY_WAY % 1, BY_WAY % 2, USED % "by_way"),
+    "its address": (LONE % 1, LONE % 2, "action table[] = { lone };"),
+    "in assembly": (LONE % 1, LONE % 2, 'asm(".globl lone");'),
+    "a struct": (STATE % "int", STATE % "long", "int size(void) { return sizeof(struct state); }"),
+    "a struct in another": (STATE % "int", STATE % "long", "struct outer { struct state s; } outer;"),
+    "the struct that is within": (
+        "struct out { struct in { int a; } in; };",
+        "struct out { struct in { long a; } in; };",
+        "struct in in;",
+    ),
+}
+# Nobody refers to it, and it is in the object file.
+THERE = {
+    "a function of its own": ("", "int whole(void) { return 1; }", ""),
+    "a static one": (
+        "static int f(void) { return 1; }",
+        "static int f(void) { return 2; }",
+        "int g(void) { return f(); }",
+    ),
+    "a variable": ("", "int variable;", ""),
+    "an array as big as something": ("int array[sizeof(int)];", "int array[sizeof(long)];", ""),
+    "a pointer to functions": ("", "int (*pointer)(struct sock *sk);", ""),
+    "two names at once": ("", "int first(int), second;", ""),
+    "a variable that is extern and here": ("", "extern int here;\nint here = 1;", ""),
+    "an extern variable with a value": ("", "extern int here = 1;", ""),
+    "its own variable": ("", f"{INLINE} void f(void) {{ static int v __attribute__((__used__)) = 1; }}", ""),
+    "an alias": ("", 'extern int again(struct sock *) __attribute__((alias("user")));', ""),
+    "assembly": ("", 'asm(".globl here; here:");', ""),
+    "a register": ('register long sp asm("rsp");', 'register long sp asm("rbp");', "long f(void) { return sp; }"),
+    "a constant": ("enum { A, B };", "enum { A = 7, B };", "int f(void) { return B; }"),
+    "a constant in a struct": ("struct s { enum { A, B } e; };", "struct s { enum { B, A } e; };", "int a = A;"),
+    "a type's other name": ("typedef int number;", "typedef long number;", "number n;"),
+    "what a function returns": (
+        "extern typeof(1) f(int);",
+        "extern typeof(1L) f(int);",
+        "long g(void) { return f(1); }",
+    ),
+    "the order of variables": ("int one; int two;", "int two; int one;", ""),
+    "a struct with a variable": ("", "struct fresh { int a; } variable = { 1 };", ""),
+    "a struct with a variable that is zero": ("", "struct fresh { int a; } variable;", ""),
+    "a struct's value": ("", "struct sock value = (struct sock) { 1 };", ""),
+    "an attribute of many levels": (
+        "",
+        f"{INLINE} __attribute__((aligned(((((16))))))) int f(void) {{ return 1; }}",
+        "",
+    ),
+    "a pragma": ("", f"#pragma pack(1)\n{INLINE} int f(void) {{ return 1; }}", "struct p { char c; int i; } p;"),
+}
+
+
+def texts(before: str, after: str, more: str) -> tuple[str, str]:
+    return FILE.format(header=before, more=more), FILE.format(header=after, more=more)
+
+
+def compiled(folder: Path, text: str) -> bytes:
+    (folder / "demo.c").write_text(text, encoding="ascii")
+    subprocess.run(["gcc", "-O2", "-w", "-ffreestanding", "-c", "demo.c"], cwd=folder, check=True)
+    return (folder / "demo.o").read_bytes()
+
+
+@pytest.mark.parametrize("change", NOT_USED.values(), ids=NOT_USED)
+def test_what_nobody_uses(tmp_path: Path, change: tuple[str, str, str]) -> None:
+    before, after = texts(*change)
+    assert unused.differ_in_unused(before, after)
+    assert unused.differ_in_unused(after, before)
+    assert compiled(tmp_path, before) == compiled(tmp_path, after)
+
+
+@pytest.mark.parametrize("change", IN_USE.values(), ids=IN_USE)
+def test_what_somebody_uses(change: tuple[str, str, str]) -> None:
+    before, after = texts(*change)
+    assert not unused.differ_in_unused(before, after)
+    assert not unused.differ_in_unused(after, before)
+
+
+@pytest.mark.parametrize("change", THERE.values(), ids=THERE)
+def test_what_is_there_without_being_used(change: tuple[str, str, str]) -> None:
+    before, after = texts(*change)
+    assert not unused.differ_in_unused(before, after)
+    assert not unused.differ_in_unused(after, before)
+
+
+@pytest.mark.parametrize("text", ["int f(void) { return 1;", "int f(void) { return 1; } }"])
+def test_what_is_no_whole_file(text: str) -> None:
+    assert not unused.differ_in_unused(f"int x;\n{text}", f"{LONE % 1}\nint x;\n{text}")
+
+
+def test_declarations_end_where_c_has_them_end() -> None:
+    text = 'struct a { int x; } y = { 1 };\nint f(void) { return \'}\'; } int g(void) { return "}\\"{"[0]; };\nint h;'
+    assert unused.declarations(text) == [
+        "struct a { int x; } y = { 1 };",
+        "int f(void) { return '}'; }",
+        'int g(void) { return "}\\"{"[0]; }',
+        ";",
+        "int h;",
+        "",
+    ]
+
+
+HEADS = (f"{INLINE} int", f"{INLINE} int", "int", "static int", f"{INLINE} __attribute__((__used__)) int")
+# Of each function what it is, and which functions it calls.
+FUNCTIONS = st.lists(st.tuples(st.sampled_from(HEADS), st.sets(st.integers(0, 4), max_size=1)), min_size=5, max_size=5)
+
+
+def program(functions: list[tuple[str, set[int]]], changed: set[int]) -> str:
+    lines = [f"{head} f{number}(int n);" for number, (head, _calls) in enumerate(functions)]
+    for number, (head, calls) in enumerate(functions):
+        value = " + ".join(["n", *(f"f{call}(n - 1)" for call in calls), *("7" for _ in changed & {number})])
+        lines.append(f"{head} f{number}(int n) {{ return n > 0 ? {value} : 0; }}")
+    return "\n".join([*lines, ""])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(functions=FUNCTIONS, changed=st.sets(st.integers(0, 4), min_size=1, max_size=2))
+def test_no_change_that_the_compiler_sees_is_unused(
+    tmp_path: Path, functions: list[tuple[str, set[int]]], changed: set[int]
+) -> None:
+    """Functions that call one another, of which some change."""
+    before, after = program(functions, set()), program(functions, changed)
+    if unused.differ_in_unused(before, after):
+        assert compiled(tmp_path, before) == compiled(tmp_path, after)
