@@ -119,14 +119,17 @@ class Peer:
         return taken
 
     def build(self, patch: Path, heard: Callable[[str], None], looked: Callable[[Taken], None]) -> Taken:
-        """Build a patch module; what a killed run has left in the source is taken back before."""
+        """Build a patch module; what a killed run has left in the source is taken back before.
+
+        It can't build every patch: of what it says then, the lines with ERROR tell why.
+        """
         self._take_back()
         out = self.home / "modules"
         out.mkdir(exist_ok=True)
         # Twice -d: the objects stay, and what make says is told.
         options: list[str | Path] = ["-d", "-d", "-j", str(workers()), "-s", self.source, "-v", self.vmlinux, "-o", out]
         command = [PACKAGE, *options, "-n", patch.stem, patch]
-        return watched(list(self.tools.command(command)), heard, self.environment(), looked)
+        return watched(list(self.tools.command(command)), heard, self.environment(), looked, may_fail=True)
 
     def environment(self) -> dict[str, str]:
         """What it runs with."""

@@ -32,6 +32,7 @@ class Taken(NamedTuple):
     end: float
     cpu_seconds: float
     samples: list[tuple[float, int]]  # when, kB
+    status: int = 0  # the program's
 
     @property
     def seconds(self) -> float:
@@ -54,8 +55,9 @@ def watched(
     heard: Callable[[str], None],
     env: Mapping[str, str] | None = None,
     looked: Callable[[Taken], None] = lambda _taken: None,
+    may_fail: bool = False,
 ) -> Taken:
-    """Run *command*, handing each line that it says to *heard* at once; SystemExit if it fails.
+    """Run *command*, handing each line that it says to *heard* at once; SystemExit if it fails, unless it *may_fail*.
 
     *looked* is told now and then what it has taken until then.
     """
@@ -90,8 +92,8 @@ def watched(
         process.returncode = os.waitstatus_to_exitcode(status)
         ended.set()
         watcher.join()
-    taken = Taken(begin, time.monotonic(), usage.ru_utime + usage.ru_stime, samples)
-    if process.returncode != 0:
+    taken = Taken(begin, time.monotonic(), usage.ru_utime + usage.ru_stime, samples, process.returncode)
+    if process.returncode != 0 and not may_fail:
         raise SystemExit(f"{command[0]} … {command[-1]}: failed with status {process.returncode}")
     return taken
 

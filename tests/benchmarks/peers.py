@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,8 @@ COMPARED = ("one small object", "net/core/dev.c", "five files")
 MARKS = ("<!-- bench-peers: begin -->", "<!-- bench-peers: end -->")
 DIFF_MARKS = ("<!-- bench-peers diff: begin -->", "<!-- bench-peers diff: end -->")
 _UNPACK = "unpack"
+# "ERROR: filter.o: 1 unsupported section change(s)"; its last one is how many there were.
+_ERROR = re.compile(r"ERROR: (?!\d+ error\(s\))(.*)")
 
 Row = dict[str, Any]
 Work = Callable[[Callable[[str], None], Callable[[Taken], None]], Taken]
@@ -69,15 +72,19 @@ class Figures:
         told(f"{step}: begun at {time.strftime('%H:%M')}; what it says is in {self._log}")
         before = self.rows.get(step, {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "mb": 0.0, "stages": {}})
         begun: list[tuple[str, float]] = []
+        errors: list[str] = []
         with self._log.open("a", encoding="utf-8") as log:
 
             def heard(line: str) -> None:
                 marks(line, begun)
+                errors.extend(_ERROR.findall(line))
                 print(line, file=log, flush=True)
 
             taken = work(heard, lambda until: self.keep(step, _added(before, until, begun)))
-        self.keep(step, {**_added(before, taken, begun), "done": True})
+        self.keep(step, {**_added(before, taken, begun), "errors": errors if taken.status else [], "done": True})
         told(f"{step}: {taken.seconds:.0f} s, {taken.cpu_seconds:.0f} processor seconds, {taken.most:.0f} MB")
+        for error in errors if taken.status else []:
+            told(f"{step}: it fails: {error}")
 
 
 def _added(before: Row, taken: Taken, begun: list[tuple[str, float]]) -> Row:
@@ -140,8 +147,8 @@ class Run:
 
 
 def wholes(rows: dict[str, Row]) -> str:
-    """Each patch that both have built."""
-    cells = []
+    """Each patch that both have built, or kpatch-build has failed to."""
+    cells, failed = [], []
     for which, case in [(FIRST, SMALL), *((LATER, case) for case in PATCHES)]:
         theirs, ours = (rows.get(f"{who}: {case}, {which}", {}) for who in ("kpatch-build", "kpatch.fleet"))
         if not (theirs.get("done") and ours.get("done")):
@@ -152,9 +159,11 @@ def wholes(rows: dict[str, Row]) -> str:
         ratios = [f"{theirs[key] / ours[key]:.1f}" for key in ("seconds", "cpu_seconds")]
         sizes = [f"{row['mb']:.0f}" for row in (theirs, ours)]
         cells.append([f"{case}, {which}", *shown, *ratios, *sizes, f"{theirs['load']:.1f} / {ours['load']:.1f}"])
+        if theirs["errors"]:
+            failed.append(f"\nkpatch-build fails with {case}, after that time: {'; '.join(theirs['errors'])}.\n")
     who = ("kpatch-build", "kpatch.fleet")
     head = ["patch", *(f"{name}, {what}" for name in who for what in ("s", "CPU s")), "ratio", "ratio of CPU"]
-    return table([*head, *(f"{name}, MB" for name in who), "load"], cells)
+    return table([*head, *(f"{name}, MB" for name in who), "load"], cells) + "".join(failed)
 
 
 def stages(rows: dict[str, Row]) -> str:

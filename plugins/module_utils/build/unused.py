@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import takewhile
+from typing import NamedTuple
 
 # Braces and semicolons in strings and character constants are none.
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[{};]""", re.DOTALL)
@@ -22,6 +23,9 @@ _ATTRIBUTE = re.compile(rf"\b__attribute__\s*{_GROUP}")
 # What is in the object file whether somebody refers to it or not, a function's own static variables among it.
 _KEPT = re.compile(r"\b_*(?:used|retain|alias|ifunc|constructor|destructor)_*\b")
 _FUNCTION = re.compile(rf"[\w\s*]+?\b(\w+)\s*{_GROUP}\s*")
+# A number of __COUNTER__'s is in these: one use of it more in a header, and all that come later are others. In
+# __initcall__kmod_ipv6__563_1299_inet6_init6 the line follows.
+_COUNTED = re.compile(r"(__(?:UNIQUE_ID_|compiletime_assert_|BTF_ID__|initcall__kmod_)\w*?)[0-9]+(?=\b|_[0-9]+_)")
 _INLINE = (re.compile(r"\bstatic\b"), re.compile(r"\b_*inline_*\b"))
 _PLAIN = re.compile(r"(?:extern|typedef)\s+[\w\s*]+?\b(\w+)\s*(?:\[[^=;{}]*\]\s*)*;")
 _FORWARD = re.compile(r"(?:struct|union)\s+\w+\s*;")
@@ -29,6 +33,13 @@ _TYPE = re.compile(r"(?:struct|union)\s+\w+\s*\{[^=]*\}\s*;")
 _TAG = re.compile(r"\b(?:struct|union)\s+(\w+)\s*\{")
 # register unsigned long current_stack_pointer asm("rsp");
 _NO_NAMES = {"asm", "__asm", "__asm__", "__attribute__"}
+
+
+class Declaration(NamedTuple):
+    """One at file scope."""
+
+    text: str
+    plain: str  # the same without the numbers in counted names
 
 
 def differ_in_unused(before: str, after: str) -> bool:
@@ -39,15 +50,16 @@ def differ_in_unused(before: str, after: str) -> bool:
     ahead = _alike(old, new)
     behind = _alike(reversed(old[ahead:]), reversed(new[ahead:]))
     middles = old[ahead : len(old) - behind], new[ahead : len(new) - behind]
-    everywhere = set(middles[0]) & set(middles[1])
-    kept = [[each for each in middle if each in everywhere] for middle in middles]
-    if kept[0] != kept[1]:
-        return False
-    changed = [each for middle in middles for each in middle if each not in everywhere]
-    return not _used(changed, [*old[:ahead], *kept[0], *old[len(old) - behind :]])
+    in_both = {each.plain for each in middles[0]} & {each.plain for each in middles[1]}
+    changed = [each.text for middle in middles for each in middle if each.plain not in in_both]
+    others = [
+        [*side[:ahead], *(each for each in middle if each.plain in in_both), *side[len(side) - behind :]]
+        for side, middle in zip((old, new), middles)
+    ]
+    return _same(*others) and not _used(changed, [each.text for each in others[0]])
 
 
-def declarations(text: str) -> list[str] | None:
+def declarations(text: str) -> list[Declaration] | None:
     """What preprocessed C declares at file scope, one after the other; None if its braces don't match."""
     found: list[str] = []
     start = depth = 0
@@ -66,12 +78,22 @@ def declarations(text: str) -> list[str] | None:
         if ends and not depth:
             found.append(text[start : token.end()].strip())
             start, is_function = token.end(), False
-    return [*found, text[start:].strip()] if not depth else None
+    found.append(text[start:].strip())
+    return None if depth else [Declaration(each, _COUNTED.sub(r"\1", each)) for each in found]
 
 
-def _alike(one: Iterable[str], other: Iterable[str]) -> int:
+def _alike(one: Iterable[Declaration], other: Iterable[Declaration]) -> int:
     """How many are the same at the beginning."""
-    return sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))
+    return sum(1 for _pair in takewhile(lambda pair: pair[0].plain == pair[1].plain, zip(one, other)))
+
+
+def _same(one: list[Declaration], other: list[Declaration]) -> bool:
+    """Whether they differ in counted names at most, and each name is always another one's."""
+    if [each.plain for each in one] != [each.plain for each in other]:
+        return False
+    names = [[name[0] for each in side for name in _COUNTED.finditer(each.text)] for side in (one, other)]
+    pairs = set(zip(*names))
+    return all(len(set(each)) == len(pairs) for each in zip(*pairs))
 
 
 def _used(changed: Iterable[str], others: list[str]) -> bool:

@@ -36,6 +36,8 @@ BY_WAY = f"{LONE}\n{INLINE} int by_way(struct sock *sk) {{ return lone(sk); }}"
 USED = "int other(struct sock *sk) { return %s(sk); }"
 STATE = "struct state { int a; struct { %s b; } c; };"
 
+TWO = "int g(int n) { int __UNIQUE_ID_x1 = n, __UNIQUE_ID_x2 = 2; return __UNIQUE_ID_x%d; }"
+
 NOT_USED = {
     "a function": (LONE % 1, LONE % 2, ""),
     "one that is new": ("", LONE % 1, ""),
@@ -91,6 +93,7 @@ THERE = {
         "extern typeof(1L) f(int);",
         "long g(void) { return f(1); }",
     ),
+    "one of two counted ones": (TWO % 1, TWO % 2, ""),
     "the order of variables": ("int one; int two;", "int two; int one;", ""),
     "a struct with a variable": ("", "struct fresh { int a; } variable = { 1 };", ""),
     "a struct with a variable that is zero": ("", "struct fresh { int a; } variable;", ""),
@@ -122,6 +125,31 @@ def test_what_nobody_uses(tmp_path: Path, change: tuple[str, str, str]) -> None:
     assert compiled(tmp_path, before) == compiled(tmp_path, after)
 
 
+COUNTING = f"""
+#define paste_(a, b) a##b
+#define paste(a, b) paste_(a, b)
+#define twice_(a, x) ({{{{ int x = (a); x + x; }}}})
+#define twice(a) twice_(a, paste(__UNIQUE_ID_x, __COUNTER__))
+{INLINE} int lone(int a) {{{{ return {{counted}}; }}}}
+int sum(int a) {{{{ return twice(a) - twice(a - 1); }}}}
+#define initcall_(name) asm("# " #name);
+#define initcall(name) initcall_(name)
+initcall(paste(__initcall__kmod_demo__, paste(__COUNTER__, _1299_sum6)))
+"""
+
+
+def test_one_count_more_makes_all_later_names_others(tmp_path: Path) -> None:
+    def preprocessed(counted: str) -> str:
+        source = COUNTING.format(counted=counted)
+        command = ["gcc", "-E", "-P", "-xc", "-"]
+        return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+
+    before, after = preprocessed("a"), preprocessed("twice(a)")
+    assert before.partition("int sum")[2] != after.partition("int sum")[2]
+    assert unused.differ_in_unused(before, after)
+    assert compiled(tmp_path, before) == compiled(tmp_path, after)
+
+
 @pytest.mark.parametrize("change", IN_USE.values(), ids=IN_USE)
 def test_what_somebody_uses(change: tuple[str, str, str]) -> None:
     before, after = texts(*change)
@@ -143,7 +171,9 @@ def test_what_is_no_whole_file(text: str) -> None:
 
 def test_declarations_end_where_c_has_them_end() -> None:
     text = 'struct a { int x; } y = { 1 };\nint f(void) { return \'}\'; } int g(void) { return "}\\"{"[0]; };\nint h;'
-    assert unused.declarations(text) == [
+    found = unused.declarations(text)
+    assert found is not None
+    assert [each.text for each in found] == [
         "struct a { int x; } y = { 1 };",
         "int f(void) { return '}'; }",
         'int g(void) { return "}\\"{"[0]; }',
