@@ -50,7 +50,7 @@ bench-build bench-peers: SERIES = 6.1
 bench-build: ## what building a patch costs, stage by stage; writes docs/performance.md (REPEATS=1)
 	@SERIES='$(SERIES)' REPEATS='$(REPEATS)' scripts/bench-build
 
-bench-peers: ## Debian's kpatch-build and our builder side by side, hours; the diff stage alone: STAGE=diff (REPEATS=10)
+bench-peers: ## Debian's kpatch-build and our builder side by side, an hour; the diff stage alone: STAGE=diff (REPEATS=10)
 	@SERIES='$(SERIES)' REPEATS='$(REPEATS)' STAGE='$(STAGE)' scripts/bench-peers
 
 .PHONY: own-kernel-tests

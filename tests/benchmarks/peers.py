@@ -4,7 +4,7 @@
 """Debian's kpatch-build and our builder side by side: the same patches for the same kernel, whole and the diff stage.
 
 Arguments: a kernel's series, how often the diff stage is repeated, and what to measure: 'diff' is the diff stage alone,
-on objects that we compile with kpatch-build's options, 'all' takes hours. What is measured is kept below
+on objects that we compile with kpatch-build's options, 'all' takes an hour. What is measured is kept below
 $KPATCH_CACHE/peers: a run that was stopped goes on where it was, and a step's figures are then those of all its
 attempts together. PERFORMANCE_PAGE names the page that the results are written to.
 """
@@ -210,7 +210,7 @@ def main() -> None:
     """Measure what is asked for."""
     series, repeats, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if what not in (DIFF, ALL):
-        raise SystemExit(f"STAGE is '{what}': it can be '{DIFF}', or '{ALL}', which takes hours")
+        raise SystemExit(f"STAGE is '{what}': it can be '{DIFF}', or '{ALL}', which takes an hour")
     one = kernel(series)["kernel"]
     tree = known(look(CACHE, Identity.of(one)), "kernel() has found it prepared")
     home = CACHE / "peers" / one["release"]
