@@ -50,6 +50,17 @@ NOT_USED = {
     "a struct and who uses it": (STATE % "int", f"{STATE % 'long'}\nlong state_of(struct state *state);", ""),
     "a struct without its members": ("", "struct elsewhere;", ""),
     "a variable that is elsewhere": ("", "extern struct sock *elsewhere[sizeof(int)][2];", ""),
+    "a function with what is its own": (
+        f'{INLINE} int lone(void) {{ static int v __attribute__((__section__(".data.once"))); return v; }}',
+        f"{INLINE} int lone(void) {{ struct {{ int x __attribute__((packed)); }} s = {{ 1 }}; return s.x; }}",
+        "",
+    ),
+    "a function with an assertion": (
+        LONE % 1,
+        f"{INLINE} int lone(void) {{ __attribute__((noreturn)) extern void __compiletime_assert_1(void) "
+        '__attribute__((error("a = (b)"))); return 1; }',
+        "",
+    ),
     "a type's name": ("typedef int number;", "typedef long *number;", ""),
     "white space": (LONE % 1, f"{LONE % 1}\n\n", ""),
     "in two places": (LONE % 1, LONE % 2, f"{INLINE} int late(void) {{ return 1; }}"),
@@ -61,6 +72,16 @@ IN_USE = {
     "in assembly": (LONE % 1, LONE % 2, 'asm(".globl lone");'),
     "a struct": (STATE % "int", STATE % "long", "int size(void) { return sizeof(struct state); }"),
     "a struct in another": (STATE % "int", STATE % "long", "struct outer { struct state s; } outer;"),
+    "the second of two": (
+        STATE % "int",
+        STATE % "long",
+        "extern struct state s[], t[]; int f(void) { return t[1].a; }",
+    ),
+    "the struct that is aligned and within": (
+        "struct out { struct __attribute__((__aligned__((1 << (6))))) in { int a; } in; };",
+        "struct out { struct __attribute__((__aligned__((1 << (6))))) in { long a[99]; } in; };",
+        "int size(void) { return sizeof(struct in); }",
+    ),
     "the struct that is within": (
         "struct out { struct in { int a; } in; };",
         "struct out { struct in { long a; } in; };",
@@ -94,6 +115,16 @@ THERE = {
         "long g(void) { return f(1); }",
     ),
     "one of two counted ones": (TWO % 1, TWO % 2, ""),
+    "one that is counted and one that is not": (
+        "int g(int n) { int __UNIQUE_ID_x1 = n, __UNIQUE_ID_x = 2; return __UNIQUE_ID_x1; }",
+        "int g(int n) { int __UNIQUE_ID_x1 = n, __UNIQUE_ID_x = 2; return __UNIQUE_ID_x; }",
+        "",
+    ),
+    "a counted one": (
+        "",
+        "extern int __UNIQUE_ID_f2(int) __attribute__((weak));",
+        "int g(void) { return __UNIQUE_ID_f2(1); }",
+    ),
     "the order of variables": ("int one; int two;", "int two; int one;", ""),
     "a struct with a variable": ("", "struct fresh { int a; } variable = { 1 };", ""),
     "a struct with a variable that is zero": ("", "struct fresh { int a; } variable;", ""),
@@ -101,6 +132,48 @@ THERE = {
     "an attribute of many levels": (
         "",
         f"{INLINE} __attribute__((aligned(((((16))))))) int f(void) {{ return 1; }}",
+        "",
+    ),
+    "what a body says of another function": (
+        "int out(void);",
+        f"int out(void);\n{INLINE} int f(void) {{ extern int out(void) __attribute__((weak)); return 1; }}",
+        "int g(void) { return out(); }",
+    ),
+    "what a body says of one without extern": (
+        "int out(void);",
+        f"int out(void);\n{INLINE} int f(void) {{ int out(void) __attribute__((cold)); return 1; }}",
+        "int g(void) { return out(); }",
+    ),
+    "what a body says of one that does not return": (
+        "int out(void);",
+        f"int out(void);\n{INLINE} int f(void) {{ _Noreturn int out(void); return 1; }}",
+        "int g(void) { return out(); }",
+    ),
+    "what a body says of another's name": (
+        "int out(void);",
+        f'int out(void);\n{INLINE} int f(void) {{ int out(void) asm("other"); return 1; }}',
+        "int g(void) { return out(); }",
+    ),
+    "a pragma in a body": (
+        "",
+        f"{INLINE} int f(void) {{\n#pragma pack(1)\nreturn 1; }}",
+        "struct p { char c; int i; } p;",
+    ),
+    "a variable in parentheses": ("", "unsigned long (variable);", ""),
+    "a pointer in parentheses": ("", "struct sock (*pointer);", ""),
+    "an array of a type's other name": ("typedef int n; typedef long m;", "n (array[4]);", ""),
+    "two arrays": ("extern int a[], b[];", "extern char a[], b[];", "int f(void) { return b[1]; }"),
+    "a variable with an attribute": ("", "int x __attribute((aligned(8)));", ""),
+    "a copy of an attribute": (
+        "",
+        f"static int k(void) __attribute__((used));\n{INLINE} __attribute__((copy(k))) int f(void) {{ return 1; }}",
+        "",
+    ),
+    "an inline function that is static in a parameter": ("", "extern inline int f(int a[static 1]) { return *a; }", ""),
+    "a function in parentheses": ("", "inline int (f(int x)) { return 1; }", ""),
+    "a function that returns a struct": (
+        "struct s { int a; } (*f(void))[3] { return 0; } ;",
+        "struct s { int a; } (*f(void))[3] { return (void *)8; } ;",
         "",
     ),
     "a pragma": ("", f"#pragma pack(1)\n{INLINE} int f(void) {{ return 1; }}", "struct p { char c; int i; } p;"),
