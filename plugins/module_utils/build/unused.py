@@ -5,8 +5,10 @@
 
 A header's change reaches the texts of all that include it, and the code of few. Of a static inline function that nobody
 calls, of a prototype or a struct alone, nothing is in an object file: it need not be compiled to know that it is the
-same. What is not known here for sure counts as used. Relied on is what every kernel's C is like: it compiles without the
-warning that a struct is declared in a parameter list, and has no digraphs and no names in other alphabets.
+same. What is not known here for sure counts as used.
+
+Relied on is what every kernel's C is like: it compiles without the warning that a struct is declared in a parameter
+list, and has no digraphs and no names in other alphabets.
 """
 
 from __future__ import annotations
