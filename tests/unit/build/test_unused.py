@@ -26,7 +26,7 @@ int called(struct sock *sk);
 static const char text[] = "a brace {{ and a call of quoted(";
 int user(struct sock *sk)
 {{
-	return called(sk) + text[sk->a] + '}}' + ';';
+    return called(sk) + text[sk->a] + '}}' + ';';
 }}
 {more}
 """
@@ -184,6 +184,10 @@ def texts(before: str, after: str, more: str) -> tuple[str, str]:
     return FILE.format(header=before, more=more), FILE.format(header=after, more=more)
 
 
+def either_way(*sides: str) -> list[bool]:
+    return [unused.differ_in_unused(one, other) for one, other in (sides, sides[::-1])]
+
+
 def compiled(folder: Path, text: str) -> bytes:
     (folder / "demo.c").write_text(text, encoding="ascii")
     subprocess.run(["gcc", "-O2", "-w", "-ffreestanding", "-c", "demo.c"], cwd=folder, check=True)
@@ -193,8 +197,7 @@ def compiled(folder: Path, text: str) -> bytes:
 @pytest.mark.parametrize("change", NOT_USED.values(), ids=NOT_USED)
 def test_what_nobody_uses(tmp_path: Path, change: tuple[str, str, str]) -> None:
     before, after = texts(*change)
-    assert unused.differ_in_unused(before, after)
-    assert unused.differ_in_unused(after, before)
+    assert either_way(before, after) == [True, True]
     assert compiled(tmp_path, before) == compiled(tmp_path, after)
 
 
@@ -226,15 +229,13 @@ def test_one_count_more_makes_all_later_names_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", IN_USE.values(), ids=IN_USE)
 def test_what_somebody_uses(change: tuple[str, str, str]) -> None:
     before, after = texts(*change)
-    assert not unused.differ_in_unused(before, after)
-    assert not unused.differ_in_unused(after, before)
+    assert either_way(before, after) == [False, False]
 
 
 @pytest.mark.parametrize("change", THERE.values(), ids=THERE)
 def test_what_is_there_without_being_used(change: tuple[str, str, str]) -> None:
     before, after = texts(*change)
-    assert not unused.differ_in_unused(before, after)
-    assert not unused.differ_in_unused(after, before)
+    assert either_way(before, after) == [False, False]
 
 
 @pytest.mark.parametrize("text", ["int f(void) { return 1;", "int f(void) { return 1; } }"])
@@ -264,7 +265,7 @@ FUNCTIONS = st.lists(st.tuples(st.sampled_from(HEADS), st.sets(st.integers(0, 4)
 def program(functions: list[tuple[str, set[int]]], changed: set[int]) -> str:
     lines = [f"{head} f{number}(int n);" for number, (head, _calls) in enumerate(functions)]
     for number, (head, calls) in enumerate(functions):
-        value = " + ".join(["n", *(f"f{call}(n - 1)" for call in calls), *("7" for _ in changed & {number})])
+        value = " + ".join(["n", *(f"f{call}(n - 1)" for call in calls), *("7" * len(changed & {number}))])
         lines.append(f"{head} f{number}(int n) {{ return n > 0 ? {value} : 0; }}")
     return "\n".join([*lines, ""])
 
