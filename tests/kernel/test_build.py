@@ -23,6 +23,7 @@ from host import Host
 DEMO = Path(__file__).parents[2] / "playbooks/files/demo"
 MEMINFO = "fs/proc/meminfo.c"
 VLAN_OPS = "net/8021q/vlan_dev.c"
+VLAN_PROC = "net/8021q/vlanproc.c"
 READ_WRITE = "fs/read_write.c"
 SOFTIRQS = "fs/proc/softirqs.c"
 
@@ -67,6 +68,28 @@ def test_a_patch_of_a_module_waits_for_it(host: Host, core: Builder) -> None:
     assert host.read(f"patches/{loaded_as(result)}/8021q/patched") == "0"
     assert host.set(loaded_as(result), 0)
     host.unload(loaded_as(result))
+
+
+def test_what_is_added_to_one_module_is_called_by_another(host: Host, core: Builder) -> None:
+    """8021q needs garp, whose join time only garp's own code can read."""
+    added = "unsigned int kpatch_join_time(void);\nunsigned int kpatch_join_time(void) { return garp_join_time; }\n"
+    time = "module_param(garp_join_time, uint, 0644);\n"
+    garp = core.diff("net/802/garp.c", time, time + added)
+    head = '\t\tseq_puts(seq, "VLAN Dev name\t | VLAN ID\\n");\n'
+    shown = head.replace("puts", "printf").replace('ID\\n"', 'ID (%u)\\n", kpatch_join_time()')
+    declared = "static int vlan_seq_show(struct seq_file *seq, void *v);\n"
+    vlan = core.changes(VLAN_PROC, {head: shown, declared: f"unsigned int kpatch_join_time(void);\n{declared}"})
+    result = core.patch("two-modules", garp + vlan)
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    host.run("rmmod 8021q garp 2> /dev/null; :")
+    host.load("kpatch_two_modules")
+    host.run("modprobe 8021q; echo 321 > /sys/module/garp/parameters/garp_join_time")
+    assert "(321)" in host.read("/proc/net/vlan/config")
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
+    assert "(321)" not in host.read("/proc/net/vlan/config")
+    host.run("rmmod 8021q garp")
 
 
 # What read() into memory of the kernel's fails with.

@@ -23,6 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     EmittedHook,
     EmittedObject,
     EmittedReloc,
+    ObjectContext,
     ObjectDiff,
     Refusal,
     RefusedError,
@@ -143,15 +144,11 @@ class _Emitter:
 
     def _find(self, plan: Plan, symbol: e.Symbol, outside: Outside) -> e.Symbol:
         if outside.where is Where.UNKNOWN:
-            added = self._added.get((outside.object, outside.name))
-            if added is not None:
-                return added
-            if symbol.bind != e.STB_WEAK:
-                reason = (
-                    f"the patch refers to it, but neither the kernel nor {outside.object} has a symbol of this name, "
-                    "and the patch adds none; is its definition in a file that the patch does not change?"
-                )
-                self._refusals.append(Refusal(plan.context.source, outside.name, reason))
+            owners = self._owners(plan.context, outside)
+            if len(owners) == 1 and _is_there(owners[0], plan.context):
+                return self._added[(owners[0], outside.name)]
+            if owners or symbol.bind != e.STB_WEAK:
+                self._refusals.append(Refusal(plan.context.source, outside.name, _nowhere(outside, owners)))
         if outside not in self._undefined:
             name = outside.name
             if outside.where in (Where.LIVEPATCH, Where.CORE):
@@ -162,6 +159,15 @@ class _Emitter:
             self._undefined[outside] = made
             self.elf.symbols.append(made)
         return self._undefined[outside]
+
+    def _owners(self, context: ObjectContext, outside: Outside) -> list[str]:
+        """The objects to which the patch adds a symbol; its user's own comes before all others.
+
+        A fix adds mlx4_put_qp() to mlx4_core and calls it in mlx4_ib, too.
+        """
+        owners = [owner for owner, name in self._added if name == outside.name]
+        own = [owner for owner in owners if owner == context.object]
+        return own or [owner for owner in owners if _is_there(owner, context)] or owners
 
     def _place(self, plan: Plan, whole: e.Section, reloc: e.Reloc, offset: int, outside: Outside) -> None:
         place = f"{PLACE}{len(self.result.relocs)}"
@@ -208,3 +214,23 @@ class _Emitter:
             self._section_symbols[section.name] = symbol
             self.elf.symbols.append(symbol)
         return self._section_symbols[section.name]
+
+
+def _is_there(owner: str, context: ObjectContext) -> bool:
+    """Whether *owner* is in memory whenever the object of *context* is, so that code added to it works there."""
+    return owner in (VMLINUX, context.object) or owner in context.depends
+
+
+def _nowhere(outside: Outside, owners: list[str]) -> str:
+    """Why a symbol that only the patch can have is not to be had from *owners*, the objects to which it adds one."""
+    if len(owners) > 1:
+        return f"the patch adds it to each of {', '.join(owners)}; which is meant? Give each a name of its own"
+    if owners:
+        return (
+            f"the patch adds it to {owners[0]}, without which {outside.object} can be loaded: the shipped one does not "
+            f"depend on it; add it to {outside.object}"
+        )
+    return (
+        f"the patch refers to it, but neither the kernel nor {outside.object} has a symbol of this name, and the patch "
+        "adds none; is its definition in a file that the patch does not change?"
+    )

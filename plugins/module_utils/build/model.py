@@ -91,6 +91,7 @@ class ObjectContext:
     sizes: Mapping[str, int] = field(default_factory=dict)  # of special sections' entries; see btf.entry_sizes()
     roomy: bool = False  # whether static branches were given room: functions may be longer than the kernel's then
     lines_move: bool = False  # whether nobody has seen to it, by #line, that __LINE__ stays as it was
+    depends: frozenset[str] = frozenset()  # modules that are there whenever `object` is
 
 
 @dataclass(frozen=True)

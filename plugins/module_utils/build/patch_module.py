@@ -61,7 +61,14 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.store import Sh
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import SymbolTable, read_symbols
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symvers import read_symvers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.touched import Touched
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree, look, text_sha256, using
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import (
+    Say,
+    Tree,
+    look,
+    modinfo,
+    text_sha256,
+    using,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import (
     CORE_NAME,
     COUNTING,
@@ -307,7 +314,13 @@ class _Build:
             symbols=self.symbols(unit.object),
             vmlinux=self.symbols(VMLINUX),
             sizes=self.sizes(),
+            depends=self.depends(unit.object),
         )
+
+    def depends(self, name: str) -> frozenset[str]:
+        """The modules that a shipped one can't be loaded without."""
+        names = "" if name == VMLINUX else modinfo(self.image(name)).get("depends", "")
+        return frozenset(each.replace("-", "_") for each in names.split(",") if each)
 
     def symbols(self, name: str) -> SymbolTable:
         """The symbols of vmlinux or a shipped module."""

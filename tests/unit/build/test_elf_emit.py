@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 
 import pytest
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -14,7 +15,12 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import dif
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.elfwrite import write
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.emit import emit
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.finish import finish
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectContext, RefusedError
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    ElfError,
+    ObjectContext,
+    ObjectDiff,
+    RefusedError,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 from object_files import Pair, readelf
 
@@ -272,6 +278,42 @@ def test_two_files_in_one_object(pair: Pair) -> None:
     works = [symbol for symbol in elf.symbols if symbol.name == "work"]
     assert len({symbol.value for symbol in works}) == 2
     assert [symbol.undefined for symbol in elf.symbols if symbol.name == "added"] == [False]
+
+
+CALLER = "int caller(int x) { return hidden(0, x); }"
+CALLS = "int added(int); int caller(int x) { return added(x); }"
+ADDS = "int added(int x) { return hidden(0, x) + 1; }"
+
+
+def between(pair: Pair, depends: set[str], *owners: str) -> list[ObjectDiff]:
+    """A patch that lets the module `upper` call what it adds to each of *owners*."""
+    upper = pair.diff(CALLER, CALLS, module="upper")
+    assert upper.plan is not None
+    upper.plan.context = replace(upper.plan.context, depends=frozenset(depends))
+    none = "int was_there;"
+    return [upper, *(pair.diff(none, none + ADDS, None if owner == "vmlinux" else owner) for owner in owners)]
+
+
+@pytest.mark.parametrize("owners", [["lower"], ["vmlinux"], ["upper"], ["upper", "lower"], ["lower", "stranger"]])
+def test_what_is_added_to_an_object_that_is_there_can_be_called(pair: Pair, owners: list[str]) -> None:
+    emitted, path = pair.finished(*between(pair, {"lower"}, *owners))
+    assert [function.object for function in emitted.functions] == ["upper"]
+    added = [symbol for symbol in e.read(path).symbols if symbol.name == "added"]
+    assert [symbol.undefined for symbol in added] == [False] * len(owners)
+
+
+APART = {
+    "the patch adds it to lower, without which upper can be loaded": (set(), ["lower"]),
+    "the patch adds it to each of lower, vmlinux; which is meant": ({"lower"}, ["lower", "vmlinux"]),
+    "neither the kernel nor upper has a symbol of this name": ({"lower"}, []),
+}
+
+
+@pytest.mark.parametrize(("reason", "case"), APART.items(), ids=APART)
+def test_what_is_added_elsewhere_is_refused(pair: Pair, reason: str, case: tuple[set[str], list[str]]) -> None:
+    depends, owners = case
+    with pytest.raises(RefusedError, match=reason):
+        emit(between(pair, depends, *owners), pair.folder / "diff.o")
 
 
 def test_what_nobody_defines_is_refused(pair: Pair) -> None:
