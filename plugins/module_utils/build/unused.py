@@ -38,8 +38,8 @@ _ATTRIBUTE = rf"\b__attribute(?:__)?\s*{_GROUP}"
 _ATTRIBUTES = re.compile(_ATTRIBUTE)
 # What is in the object file whether somebody refers to it or not, a function's own static variables among it.
 _KEPT = re.compile(r"\b_*(?:used|retain|alias|ifunc|constructor|destructor|copy)_*\b")
-# What is not read here: a pragma, attributes in brackets, digraphs.
-_UNREAD = re.compile(r"^\s*#|\[\[|<%|<:|%:", re.MULTILINE)
+# What is not read here: a pragma, attributes in brackets.
+_UNREAD = re.compile(r"^\s*#|\[\[", re.MULTILINE)
 _FUNCTION = re.compile(rf"([\w\s*]+?)\b(\w+)\s*{_GROUP}\s*")
 _PLAIN = re.compile(r"((?:extern|typedef)\s+[\w\s*]+?)\b(\w+)\s*(?:\[[^][=;{}]*\]\s*)*;")
 _FORWARD = re.compile(r"(?:struct|union)\s+\w+\s*;")
