@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,27 +84,37 @@ def run(argv: Sequence[Arg], cwd: Path | None = None, env: dict[str, str] | None
 
 
 def pipe(producer: Sequence[Arg], consumer: Sequence[Arg]) -> None:
-    """Run ``producer | consumer``; the consumer may stop reading once it has what it wants."""
+    """Run ``producer | consumer``; the consumer may stop reading once it has what it wants.
+
+    Raise BuildError with the end of what they said if the consumer fails, or if it has read all and the producer fails.
+    """
     try:
-        with subprocess.Popen(
-            [str(arg) for arg in producer],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            close_fds=False,
-        ) as first:
-            done = subprocess.run(
-                [str(arg) for arg in consumer],
-                stdin=first.stdout,
-                capture_output=True,
-                text=True,
-                check=False,
+        # A file takes all that the producer says, with nobody reading meanwhile; a pipe does not.
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+            with subprocess.Popen(
+                [str(arg) for arg in producer],
+                stdout=subprocess.PIPE,
+                stderr=errors,
                 close_fds=False,
-            )
-            known(first.stdout, "it was asked for").close()
+            ) as first:
+                done = subprocess.run(
+                    [str(arg) for arg in consumer],
+                    stdin=first.stdout,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    close_fds=False,
+                )
+                # How a producer ends whose output is not wanted to its end tells nothing: dpkg-deb exits with status 2
+                # then, as it does for a damaged package.
+                broken_off = bool(known(first.stdout, "it was asked for").read(1))
+            errors.seek(0)
+            said = "" if broken_off else errors.read()
     except FileNotFoundError as error:
         raise BuildError(f"{error.filename}: not found; install it on the builder (the builder role does)") from error
-    if done.returncode != 0:
-        raise BuildError(f"{_short(producer)} | {_short(consumer)}: failed: {done.stderr.strip()[-_TAIL:]}")
+    if done.returncode != 0 or (first.returncode != 0 and not broken_off):
+        said = f"{said}{done.stderr}".strip()
+        raise BuildError(f"{_short(producer)} | {_short(consumer)}: failed: {said[-_TAIL:]}")
 
 
 def _short(command: Sequence[Arg]) -> str:
