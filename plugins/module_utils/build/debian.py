@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -155,8 +156,9 @@ class Packages:
         self._cache, self._kernel = cache, kernel
 
     def fetch(self, say: Callable[[str], None]) -> None:
-        """Download every package."""
-        say(f"{self._kernel.release}: downloading the kernel's packages")
+        """Download every package that is not here yet."""
+        if self._unpacker.lacks():
+            say(f"{self._kernel.release}: downloading the kernel's packages")
         self._unpacker.fetch()
 
     def vmlinux(self, destination: Path) -> None:
@@ -191,9 +193,13 @@ class Unpacker:
         self._downloads = downloads
         self._archive = archive
 
+    def lacks(self) -> bool:
+        """Whether a package has yet to be downloaded."""
+        return not (all(map(self._has, self._names())) and self._has(self._kbuild()))
+
     def fetch(self) -> None:
         """Download every package, so that a missing one is known before anything is unpacked."""
-        for name in (self._kernel.headers, self._kernel.source, self._kernel.symbols, self._with_modules()):
+        for name in self._names():
             self._deb(name)
         self._kbuild_deb()
 
@@ -249,6 +255,11 @@ class Unpacker:
         run(["objcopy", "--strip-debug", "--keep-file-symbols", found, destination])
         shutil.rmtree(destination.parent / "usr")
 
+    def _names(self) -> Iterator[str]:
+        """All packages but kbuild's. The one before the last tells which the last is."""
+        yield from (self._kernel.headers, self._kernel.source, self._kernel.symbols, self._kernel.image)
+        yield self._with_modules()
+
     def _with_modules(self) -> str:
         depends = run(["dpkg-deb", "-f", self._deb(self._kernel.image), "Depends"])
         return self._kernel.modules if self._kernel.modules in depends else self._kernel.image
@@ -256,6 +267,9 @@ class Unpacker:
     def _members(self, package: str, directory: Path, members: list[str]) -> None:
         extract: list[Arg] = ["tar", "-x", "-C", directory, "--occurrence=1", *members]
         pipe(["dpkg-deb", "--fsys-tarfile", self._deb(package)], extract)
+
+    def _has(self, name: str) -> bool:
+        return _downloaded(name, self._kernel.version, self._downloads) is not None
 
     def _deb(self, name: str) -> Path:
         return fetch(name, self._kernel.version, self._downloads, self._archive)
