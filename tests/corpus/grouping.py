@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, kbuild, makefiles, overlay, reasons
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, makefiles, overlay, reasons, touched
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal, RefusedError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import write_text
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
@@ -48,9 +48,9 @@ class Grouping:
         return more - set(files)
 
     def users(self, files: Iterable[str]) -> int:
-        """How many C files of the kernel may include one of *files*."""
-        headers = [path for path in files if not path.endswith(".c")]
-        return len(includes.includers(self._tree, headers, {}, print) & self._built.keys()) if headers else 0
+        """How many C files of the kernel may use what the update changes in the headers among *files*."""
+        texts = {path: self._update.after(path) for path in files if not path.endswith(".c")}
+        return len(touched.users(self._tree, texts, texts, self._built, lambda line: None)[1]) if texts else 0
 
     def headers(self, source: str, given: Collection[str]) -> list[str]:
         """The smallest set of changed headers with which *source* compiles where *given* are changed already.

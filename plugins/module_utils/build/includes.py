@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Callable
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree, remembered
 
@@ -35,26 +36,35 @@ _ALWAYS = ("include/linux/compiler-version.h", "include/linux/kconfig.h", "inclu
 Graph = dict[str, list[str]]
 
 
-def includers(tree: Tree, changed: Iterable[str], texts: Mapping[str, str], say: Say) -> set[str]:
-    """The files of the kernel's source that may include one of *changed*, directly or not; *texts* are those of files
-    that the patch changes or adds.
-    """
-    graph = _graph(tree, say)
-    resolver = Resolver([*graph, *texts])
-    graph.update(
-        {path: resolver.included(path, text.encode("utf-8", "surrogateescape")) for path, text in texts.items()}
-    )
-    users: dict[str, list[str]] = defaultdict(list)
-    for user, included in graph.items():
-        for path in included:
-            users[path].append(user)
+class Includes:
+    """Which files of the kernel's source may include which; *texts* are those of files that a patch changes or adds."""
+
+    def __init__(self, tree: Tree, texts: Mapping[str, str], say: Say) -> None:
+        self._included = _graph(tree, say)
+        resolver = Resolver([*self._included, *texts])
+        for path, text in texts.items():
+            self._included[path] = resolver.included(path, text.encode("utf-8", "surrogateescape"))
+        self._users: dict[str, list[str]] = defaultdict(list)
+        for user, included in self._included.items():
+            for path in included:
+                self._users[path].append(user)
+
+    def includers(self, paths: Iterable[str]) -> set[str]:
+        """The files that may include one of *paths*, directly or not."""
+        return _reached(paths, lambda path: self._included if path in _ALWAYS else self._users[path])
+
+    def included(self, paths: Iterable[str]) -> set[str]:
+        """The files that one of *paths* may include, directly or not."""
+        return _reached([*paths, *_ALWAYS], lambda path: self._included.get(path, ())).union(_ALWAYS)
+
+
+def _reached(paths: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
     reached: set[str] = set()
-    work = list(changed)
+    work = list(paths)
     while work:
-        path = work.pop()
-        fresh = list(graph) if path in _ALWAYS else [user for user in users[path] if user not in reached]
-        work += [user for user in fresh if user not in reached]
-        reached.update(fresh)
+        fresh = set(following(work.pop())) - reached
+        work += fresh
+        reached |= fresh
     return reached
 
 

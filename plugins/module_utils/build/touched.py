@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, kbuild, makefiles
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, kbuild, makefiles, mentions
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Refusal
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.overlay import Texts
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE, FilePatch
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE, FilePatch, read_text
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Say, Tree
 
 
@@ -35,8 +35,9 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     """The units that the patch of *files* touches; *texts* are theirs once it is applied."""
     built = makefiles.built(tree, say)
     changed = {file.path for file in files if file.path in built and not file.removed}
-    includers = _includers(tree, [file for file in files if file.path not in built], texts, say)
-    including = (includers & built.keys()) - changed - {file.path for file in files if file.removed}
+    included = {file.path for file in files if file.path not in built and (file.header or not file.added)}
+    includers, using = users(tree, included, texts, built, say) if included else (set(), set())
+    including = using - changed - {file.path for file in files if file.removed}
     if changed | including:
         say(f"{tree.release}: asking kbuild how {len(changed | including)} files are compiled")
     units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)}, say)
@@ -53,13 +54,20 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
 _UNTRACED = "it is compiled without calls to the function tracer, so nothing in it can be redirected"
 
 
-def _includers(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> set[str]:
-    """The files that include one of *files*."""
-    paths = [file.path for file in files if file.header or not file.added]
-    if not paths:
-        return set()
+def users(
+    tree: Tree, paths: Collection[str], texts: Texts, built: Iterable[str], say: Say
+) -> tuple[set[str], set[str]]:
+    """The files that may include one of *paths*, and those of them that are *built* and may use what it changes."""
     present: Mapping[str, str] = {path: text for path, text in texts.items() if text is not None}
-    return includes.includers(tree, paths, present, say)
+    graph = includes.Includes(tree, present, say)
+    includers = graph.includers(paths)
+    changed = {path: (_before(tree, path), texts[path] or "") for path in paths}
+    say(f"{tree.release}: looking for the names of what changes in {', '.join(sorted(paths))}")
+    return includers, mentions.users(tree, changed, includers & set(built), graph)
+
+
+def _before(tree: Tree, path: str) -> str:
+    return read_text(tree.source / path) if (tree.source / path).exists() else ""
 
 
 def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> list[Refusal]:
@@ -69,7 +77,7 @@ def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> l
     return [
         _refusal(file.path, reason)
         for file in files
-        if not (file.header or file.added or file.path in built or touched.including)
+        if not (file.header or file.added or file.path in built or touched.includers & built.keys())
     ]
 
 

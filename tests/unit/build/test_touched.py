@@ -55,7 +55,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def includers(tree: Tree, *changed: str) -> set[str]:
-    return includes.includers(tree, changed, {}, lambda line: None)
+    return includes.Includes(tree, {}, lambda line: None).includers(changed)
 
 
 def test_what_includes_a_header_by_way_of_others(tree: Tree) -> None:
@@ -89,8 +89,8 @@ def test_what_the_compiler_is_told_to_include_reaches_everything(tree: Tree) -> 
 
 def test_a_patch_may_make_a_file_include_another(tree: Tree) -> None:
     texts = {"kernel/core.c": '#include "new.h"\n', "kernel/new.h": "#include <linux/deep.h>\n"}
-    reached = includes.includers(tree, ["kernel/new.h"], texts, lambda line: None)
-    assert reached == {"kernel/core.c"}
+    graph = includes.Includes(tree, texts, lambda line: None)
+    assert graph.includers(["kernel/new.h"]) == {"kernel/core.c"}
 
 
 def test_makefiles_tell_what_is_built_and_into_what(tree: Tree) -> None:
