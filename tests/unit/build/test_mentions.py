@@ -190,6 +190,19 @@ def found(root: Path, case: Case) -> set[str]:
     return touched.users(tree, [HEADER], {HEADER: case.after}, built, lambda line: None)[1]
 
 
+def test_a_header_that_is_not_understood_reaches_its_own_users(tmp_path: Path) -> None:
+    files = {"a.c": f'#include "private.h"\n{NONE}', "b.c": NONE, PRIVATE: "int a;\n"}
+    tree = kernel_tree(tmp_path)
+    tree.objects.mkdir(parents=True)
+    built = ["drivers/x/a.c", "drivers/x/b.c"]
+    for path, text in {HEADER: ONE, **files}.items():
+        place = tree.source / (path if path.endswith(".h") else f"drivers/x/{path}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text if path.endswith(".h") else KNOWS + text)
+    texts = {HEADER: TWO, PRIVATE: "int a, b;\n"}
+    assert touched.users(tree, texts, texts, built, lambda line: None)[1] == {"drivers/x/a.c"}
+
+
 def test_what_kbuild_generates_counts(tmp_path: Path) -> None:
     case = CASES["one that is new"]
     tree = kernel_tree(tmp_path)
