@@ -5,7 +5,7 @@
 
 Arguments: the source version of the kernel that runs, and the one that the fixes are from. Environment: LIMIT, how many
 files to try, spread evenly, so that a longer run holds a shorter one's; TIME, after how many seconds no more is begun;
-USERS, how many C files may include the headers of a patch (each is compared, which takes the preprocessor twice);
+USERS, how many C files may use what a patch changes in headers (each is compared, which takes the preprocessor twice);
 BOOT=0 builds only. What the same builder found out before is not done again: a run that was stopped goes on.
 """
 

@@ -68,7 +68,7 @@ class Shelf:
 
 
 def find_out(path: str, group: Grouping, build: Build, bound: int) -> Outcome:
-    """Build the patch of one changed C file, with what it lacks; no header that more than *bound* files may include."""
+    """Build the patch of one changed C file, with what it lacks, unless more than *bound* files may use that."""
     started = time.monotonic()
     files = frozenset({path})
     while True:
@@ -83,7 +83,7 @@ def find_out(path: str, group: Grouping, build: Build, bound: int) -> Outcome:
             break
         users = group.users(files | more)
         if users > bound:
-            why = f"it lacks {wanted}, and {users} C files may include what it then changes"
+            why = f"it lacks {wanted}, and {users} C files may use what it then changes"
             outcome = Outcome(path, WIDE, reasons=[f"{path}: (whole file): {why}"])
             break
         files |= more

@@ -16,7 +16,7 @@ _MEANING = {
     DATA: "data differs that is in use, or was used at boot, and no function's code; refused, as below",
     REFUSED: "can't be patched; the reasons are below",
     INCOMPLETE: "lacks what is not in the update's C files and headers; what, is below",
-    WIDE: "needs a header that too many files may include: each costs a comparison; not tried",
+    WIDE: "needs a header in which it changes what too many files may use: each costs a comparison; not tried",
     ERROR: "the builder's fault",
 }
 _WIDTH = 160

@@ -228,11 +228,11 @@ def test_what_nothing_of_the_update_mends_is_incomplete(case: Case) -> None:
     assert made.reasons == [f"fs/three.c: (whole file): {BROKEN}"]
 
 
-def test_a_header_that_too_many_may_include_is_not_tried(case: Case) -> None:
+def test_a_header_that_too_many_may_use_is_not_tried(case: Case) -> None:
     builder = Builder(({"include/types.h"}, refused("fs/one.c", BROKEN)))
     made = outcome.find_out("fs/one.c", case.group, builder, 2)
     assert made.result == outcome.WIDE
-    assert "include/types.h, and 3 C files may include" in made.reasons[0]
+    assert "include/types.h, and 3 C files may use" in made.reasons[0]
     assert builder.asked == [{"fs/one.c"}]
 
 
