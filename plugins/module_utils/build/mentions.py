@@ -117,8 +117,6 @@ class _Search:
             self._outlines[path] = found
         arguments = self._arguments(path, mentions)
         mentioning = [piece for piece in self._outlines[path] if mentions.are_in(piece, arguments)]
-        if path in self._files:
-            return not mentioning
         return not any(self._renames(piece) for piece in mentioning) and self.declare(mentioning)
 
     def _own(self, path: str) -> bool:

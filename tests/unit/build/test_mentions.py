@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import outline, touched
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import mentions, outline, touched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_files import kernel_tree
@@ -37,6 +37,7 @@ def inline(name: str, value: object, kind: str = "static inline") -> str:
 
 
 USER = "int user(int n) { return dst_dev(n); }\n"
+KNOWN = "static inline int dst_dev(int n);\n"
 NONE = "int none(int n) { return n; }\n"
 PAIR = {"a.c": USER, "b.c": NONE}
 ONE, TWO = inline("dst_dev", 1), inline("dst_dev", 2)
@@ -58,6 +59,7 @@ CASES = {
     "a type's name": Case("typedef int id;", "typedef long id;", {"a.c": "id a;", "b.c": NONE}, "a"),
     "a condition around what is new": Case("", f"#ifdef X\n{ONE}#else\n{TWO}#endif\n", PAIR, "a"),
     "a condition around what was there": Case(ONE, f"#ifndef X\n{ONE}#endif\n", PAIR, "ab"),
+    "another condition": Case(f"#ifdef X\n{ONE}#endif\n", f"#ifndef X\n{ONE}#endif\n", PAIR, "ab"),
     "the end of one": Case(f"#if 1\n{ONE}#endif\nint b;", f"#if 1\n{ONE}int b;\n#endif\n", PAIR, "ab"),
     "another branch": Case(f"#ifdef X\n{ONE}#endif\n", f"#ifdef X\n{ONE}#else\n{TWO}#endif\n", PAIR, "ab"),
     "a condition within": Case(
@@ -68,6 +70,13 @@ CASES = {
     ),
     "a definition": Case("", "int dst_dev(int n) { return n; }\n", {"b.c": NONE}, "b"),
     "a static function that is not inline": Case("", "static int dst_dev(int n) { return n; }\n", {"b.c": NONE}, "b"),
+    "an attribute of unknown meaning": Case("", inline("lone", 1, "static inline __odd"), {"b.c": NONE}, "b"),
+    "a struct that a macro makes": Case(
+        "struct s { struct_group_tagged(tag, m, int a;); };",
+        "struct s { struct_group_tagged(tag, m, long a;); };",
+        {"a.c": "int a = sizeof(struct tag);\n", "b.c": NONE},
+        "ab",
+    ),
     "an include": Case("", f"#include <{OTHER.removeprefix('include/')}>\n", {"b.c": NONE, OTHER: "int x;\n"}, "b"),
     "a pragma": Case("", "#pragma pack(1)\n", {"b.c": "struct { char c; int i; } b;\n"}, "b"),
     "what is behind a pragma": Case("#pragma pack(1)\n" + ONE, "#pragma pack(1)\n" + TWO, PAIR, "a"),
@@ -97,7 +106,7 @@ CASES = {
     "a function by way of another": Case(
         ONE,
         TWO,
-        {"a.c": "int f(int n) { return by_way(n); }\n", "b.c": NONE, OTHER: inline("by_way", "dst_dev(n)")},
+        {"a.c": "int f(int n) { return by_way(n); }\n", "b.c": NONE, OTHER: KNOWN + inline("by_way", "dst_dev(n)")},
         "a",
     ),
     "a function by way of a definition": Case(
@@ -113,7 +122,7 @@ CASES = {
     "a header of one directory": Case(
         ONE,
         TWO,
-        {"a.c": "int f(int n) { return ours(n); }\n", "b.c": NONE, PRIVATE: inline("ours", "dst_dev(n)")},
+        {"a.c": "int f(int n) { return ours(n); }\n", "b.c": NONE, PRIVATE: KNOWN + inline("ours", "dst_dev(n)")},
         "a",
     ),
     "a name that is put together": Case(
@@ -212,17 +221,28 @@ def test_what_kbuild_generates_counts(tmp_path: Path) -> None:
     assert touched.users(tree, [HEADER], {HEADER: case.after}, built, lambda line: None)[1] == set(built)
 
 
-def compiled(folder: Path, path: str) -> bytes:
-    macros = ["-D__must_check=", "-D__always_inline=inline", "-D__cold=", "-D__printf(a,b)=", "-D__odd="]
-    command = ["gcc", "-O2", "-w", "-Iinclude", *macros, "-c", path, "-o", "out.o"]
-    subprocess.run(command, cwd=folder, check=True)
+def compiled(root: Path, path: str, header: str) -> bytes:
+    """The object file of *path* with this text of the header."""
+    folder = root / "source"
+    (folder / HEADER).write_text(header, encoding="ascii")
+    macros = ["-D__must_check=", "-D__always_inline=inline", "-D__cold=", "-D__printf(a,b)="]
+    macros += ["-D__odd=__attribute__((used))", "-Dstruct_group_tagged(tag,name,members)=struct tag { members } name"]
+    subprocess.run(["gcc", "-O2", "-w", "-Iinclude", *macros, "-c", path, "-o", "out.o"], cwd=folder, check=True)
     return (folder / "out.o").read_bytes()
+
+
+def check_others(root: Path, case: Case, users: set[str]) -> None:
+    """That the change is nothing to those who are no users."""
+    for path in (f"drivers/x/{name}" for name in case.files if name.endswith(".c")):
+        if path not in users:
+            assert compiled(root, path, case.before) == compiled(root, path, case.after)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_who_may_use_a_change(tmp_path: Path, case: Case) -> None:
     users = found(tmp_path, case)
     assert users == {f"drivers/x/{name}.c" for name in case.users}
+    check_others(tmp_path, case, users)
 
 
 def test_two_declarations_are_not_taken_for_one() -> None:
@@ -235,6 +255,12 @@ def test_two_declarations_are_not_taken_for_one() -> None:
         "int four;",
     ]
     assert outline.names(pieces[0]) is None
+    assert outline.names("static inline int one(void) { } int two(void);") is None
+
+
+def test_a_search_that_costs_too_much_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mentions, "_WORTH", 0)
+    assert len(found(tmp_path, CASES["a function"])) == len(PAIR)
 
 
 # How a C file or the other header may come by a function of the header's.
@@ -270,12 +296,4 @@ def test_no_change_that_a_compiler_sees_is_missed(
     case = Case(header(set()), header(changed), files, "")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        users = found(root, case)
-        for path in (f"drivers/x/{n}.c" for n in range(len(own))):
-            if path in users:
-                continue
-            objects = []
-            for text in (case.before, case.after):
-                (root / "source" / HEADER).write_text(text, encoding="ascii")
-                objects.append(compiled(root / "source", path))
-            assert objects[0] == objects[1]
+        check_others(root, case, found(root, case))
