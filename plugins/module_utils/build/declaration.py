@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """By which names a declaration at file scope is used, if it is nothing in an object file for those who don't.
 
-Such are static inline functions, prototypes, extern variables, the names of types and structs. What is not known here
-for sure has no names.
+Such are static inline functions, prototypes, extern variables, the names of types, structs and constants. What is not
+known here for sure has no names.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _FUNCTION = re.compile(rf"([\w\s*]+?)\b(\w+)\s*{_GROUP}\s*")
 _PLAIN = re.compile(r"((?:extern|typedef)\s+[\w\s*]+?)\b(\w+)\s*(?:\[[^][=;{}]*\]\s*)*;")
 _FORWARD = re.compile(r"(?:struct|union)\s+\w+\s*;")
 _TYPE = re.compile(r"(?:struct|union)\s+\w+\s*\{[^=]*\}\s*;")
+_ENUM = re.compile(r"enum\b(\s*\w*\s*\{[^{}]*)\}\s*;")
+_WORD = re.compile(r"\b[A-Za-z_]\w*")
 _NO_TYPE = re.compile(r"\benum\b[\w\s]*\{|[)\]]\s*\{")  # constants have names, too; a function may return a struct
 _TAG = re.compile(r"\b(?:struct|union)\s+(\w+)\s*\{")
 # A number of __COUNTER__'s is in these: one use of it more in a header, and all that come later are others. In
@@ -69,6 +71,9 @@ def names(declaration: str) -> set[str] | None:
         return None
     if _FORWARD.fullmatch(declared):
         return set()
+    enum = _ENUM.fullmatch(declared)
+    if enum is not None:
+        return set(_WORD.findall(enum[1])) - _NO_NAMES - {"sizeof"}
     if _TYPE.fullmatch(declared):
         return None if _NO_TYPE.search(declared) else set(_TAG.findall(declared))
     found = _FUNCTION.fullmatch(declared.removesuffix(";")) or _PLAIN.fullmatch(declared)

@@ -22,8 +22,6 @@ _TOKEN = re.compile(rf"{_STRING}|[{{}};]")
 _LINE = re.compile(r"#\s*line\b")
 _CONDITION = re.compile(r"^#\s*(if|ifdef|ifndef|elif|else|endif)\b.*", re.MULTILINE)
 _DEFINE = re.compile(r"#\s*define\s+(\w+)")
-_ENUM = re.compile(r"enum\b\s*(\w*)\s*\{([^{}]*)\}\s*;")
-_WORD = re.compile(r"\b[A-Za-z_]\w*")
 
 # Macros for attributes that mean nothing to who does not use what has them: of include/linux/compiler_types.h,
 # compiler_attributes.h, init.h and cache.h.
@@ -110,9 +108,6 @@ def names(piece: str) -> set[str] | None:
         define = _DEFINE.match(piece)
         return {define[1]} if define else None
     plain = _ALWAYS_INLINE.sub("inline", _HARMLESS.sub(" ", _CONDITION.sub("", piece)))
-    enum = _ENUM.fullmatch(plain.strip())
-    if enum is not None:
-        return set(_WORD.findall(f"{enum[1]} {enum[2]}"))
     head = plain.partition("{")[0].partition("(")[0]
     if _MACRO.search(head) or _MAKES_A_STRUCT.search(plain):
         return None

@@ -58,6 +58,7 @@ NOT_USED = {
     "a prototype in another way": ("extern int f(int);", "extern int f(long) __attribute__((__cold__));", ""),
     "a struct": edited(STATE, "int", "long"),
     "a struct and who uses it": (STATE % "int", f"{STATE % 'long'}\nlong state_of(struct state *state);", ""),
+    "an enum": ("enum e { A, B = sizeof(int) };", "enum e { A, C, B = sizeof(long) };", ""),
     "a struct without its members": ("", "struct elsewhere;", ""),
     "a variable that is elsewhere": ("", "extern struct sock *elsewhere[sizeof(int)][2];", ""),
     "a function with what is its own": (
