@@ -36,6 +36,7 @@ _PLAIN = re.compile(r"((?:extern|typedef)\s+[\w\s*]+?)\b(\w+)\s*(?:\[[^][=;{}]*\
 _FORWARD = re.compile(r"(?:struct|union)\s+\w+\s*;")
 _TYPE = re.compile(r"(?:struct|union)\s+\w+\s*\{[^=]*\}\s*;")
 _ENUM = re.compile(r"enum\b(\s*\w*\s*\{[^{}]*)\}\s*;")
+_VALUE = re.compile(r"=[^,]*")
 _WORD = re.compile(r"\b[A-Za-z_]\w*")
 _NO_TYPE = re.compile(r"\benum\b[\w\s]*\{|[)\]]\s*\{")  # constants have names, too; a function may return a struct
 _TAG = re.compile(r"\b(?:struct|union)\s+(\w+)\s*\{")
@@ -73,7 +74,7 @@ def names(declaration: str) -> set[str] | None:
         return set()
     enum = _ENUM.fullmatch(declared)
     if enum is not None:
-        return set(_WORD.findall(enum[1])) - _NO_NAMES - {"sizeof"}
+        return set(_WORD.findall(_VALUE.sub("", enum[1])))
     if _TYPE.fullmatch(declared):
         return None if _NO_TYPE.search(declared) else set(_TAG.findall(declared))
     found = _FUNCTION.fullmatch(declared.removesuffix(";")) or _PLAIN.fullmatch(declared)

@@ -96,7 +96,8 @@ class Resolver:
             if f"{root}/{name}" in self._paths:
                 return [f"{root}/{name}"]
         if name.startswith("asm/") and not following:  # a generated header leads there
-            return [f"include/asm-generic/{name[4:]}"]
+            generic = [f"{root}/asm-generic/{name[4:]}" for root in ("include", "include/uapi")]
+            return [path for path in generic if path in self._paths]
         return self._anywhere(name)
 
     def _anywhere(self, name: str) -> list[str]:
@@ -116,7 +117,7 @@ def _graph(tree: Tree, say: Say) -> Graph:
         say(f"{tree.release}: reading which files of the kernel's source include which")
         return json.dumps(_read(tree.source))
 
-    graph: Graph = json.loads(remembered(tree, "includes.json", read))
+    graph: Graph = json.loads(remembered(tree, "included.json", read))
     return graph
 
 

@@ -8,7 +8,8 @@ takes half a second for each; that a name is nowhere is seen at once. A macro, a
 what differs counts as differing, too; what is not understood counts as used by all that may include it.
 
 Relied on is what kernels are like: of a name that is put together of a macro's arguments alone, by ##, a part with an
-underscore at its end or beginning is written somewhere, or all of it in the directory of the macro.
+underscore at its end or beginning is written somewhere, or all of it in the directory of the macro; no argument is an
+underscore alone; and what has no underscore where it is joined is joined at once, not by one macro after the other.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _PASTES = re.compile(rb"##")
 _WORD_BEFORE = re.compile(rb"(\w+)(?:\s|\\\n)*$")
 _WORD_BEHIND = re.compile(rb"(?:\s|\\\n)*(\w+)")
 _LONGEST = 60  # of the words beside ##, with the space between
-_LETTERS = re.compile(r"[A-Za-z0-9]{2}")
+_LETTERS = re.compile(r"[A-Za-z0-9]\w|\w[A-Za-z0-9]")
 _IN_A_WORD = frozenset(b"_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # Included by all.
 _COMMON = ("include/linux/", "include/asm-generic/", "include/uapi/", "arch/x86/include/")
@@ -59,7 +60,8 @@ class _Search:
         self._changed: set[str] = set()
         self._outlines: dict[str, list[str]] = {}
         self._names: set[str] = set()
-        self._declared: set[str] = set()  # those of them that are no macros'
+        self._macros: set[str] = set()  # those of them that are macros'
+        self._declared: set[str] = set()  # and the others
         self._fresh: set[str] = set()
         self._reached: set[str] = set()
 
@@ -77,11 +79,12 @@ class _Search:
         """Look for the names of *pieces*, too; False if one's are not known."""
         for piece in pieces:
             given = names(piece)
-            if given is None:
+            own, others = (self._macros, self._declared) if piece.startswith("#") else (self._declared, self._macros)
+            if given is None or not others.isdisjoint(given):  # a macro renames a declaration, or makes several of it
                 return False
             self._fresh |= given - self._names
             self._names |= given
-            self._declared |= set() if piece.startswith("#") else given
+            own |= given
         return True
 
     def users(self) -> set[str]:
@@ -117,7 +120,7 @@ class _Search:
             self._outlines[path] = found
         arguments = self._arguments(path, mentions)
         mentioning = [piece for piece in self._outlines[path] if mentions.are_in(piece, arguments)]
-        return not any(self._renames(piece) for piece in mentioning) and self.declare(mentioning)
+        return self.declare(mentioning)
 
     def _own(self, path: str) -> bool:
         """Whether macros in a file may put together names of arguments alone, with underscores between.
@@ -133,18 +136,12 @@ class _Search:
             return mentions.anywhere
         return mentions.beside[posixpath.dirname(path)] if self._own(path) else set()
 
-    def _renames(self, piece: str) -> bool:
-        """Whether a macro has the name of a declaration, which may declare something else then."""
-        found = _DEFINED.match(piece)
-        return found is not None and found[1] in self._declared
-
 
 class _Mentions:
     """Knows where some names are written, or may be put together."""
 
     def __init__(self, given: set[str], scope: Mapping[str, Path]) -> None:
         self._names, self._scope = given, scope
-        self._cuts = {name: [at for at in range(1, len(name)) if "_" in name[at - 1 : at + 1]] for name in given}
         self.words = {*given, *(part for name in given for part in self._parts(name))}
         self.anywhere: set[str] = set()
         self.beside: dict[str, set[str]] = defaultdict(set)  # by directory
@@ -153,7 +150,7 @@ class _Mentions:
 
     def _parts(self, name: str) -> Iterator[str]:
         """What a macro may put a name together of: of dst_dev it is dst_ and dev, or dst and _dev."""
-        cuts = [0, *self._cuts[name], len(name)]
+        cuts = [0, *_cuts(name), len(name)]
         found = (name[start:end] for start in cuts for end in cuts if start < end)
         return (part for part in found if part != name and part.strip("_"))
 
@@ -183,7 +180,7 @@ class _Mentions:
         """Whether a name is one written part after the other."""
         parts = set(self._parts(name)) & self.anywhere
         ends = {0}
-        for end in [*self._cuts[name], len(name)]:
+        for end in [*_cuts(name), len(name)]:
             if any(name[start:end] in parts for start in ends):
                 ends.add(end)
         return len(name) in ends
@@ -196,21 +193,36 @@ class _Mentions:
         """Whether a directive or declaration mentions a name, or may put one together; of arguments alone if these are
         among those *given*.
         """
-        parameters = _parameters(piece)
-        if not parameters.issuperset(self._word.findall(piece)):
-            return True
-        return any(
-            self._makes(pattern, name, given) for pattern in _patterns(piece, parameters) for name in self._names
-        )
+        return any(self._line_is_in(line, given) for line in piece.split("\n"))
 
-    def _makes(self, pattern: str, name: str, given: set[str]) -> bool:
-        found = re.fullmatch(pattern, name)
-        if found is None:
-            return False
-        arguments = set(filter(None, found.groups()))
-        if not _LETTERS.search(pattern):
-            return arguments <= given
-        return all(map(self._is_written, arguments))
+    def _line_is_in(self, line: str, given: set[str]) -> bool:
+        """Of a line: a directive is one, within a declaration, too."""
+        parameters = _parameters(line)
+        if not parameters.issuperset(self._word.findall(line)):
+            return True
+        return any(self._makes(pattern, name, given) for pattern in _patterns(line, parameters) for name in self._names)
+
+    def _makes(self, pattern: list[str | None], name: str, given: set[str]) -> bool:
+        """Whether a name is the words of a pattern, and arguments where it has None, in whatever way it is divided."""
+        alone = not any(word and word.strip("_") for word in pattern)
+
+        def makes(at: int, start: int) -> bool:
+            if at == len(pattern):
+                return start == len(name)
+            word = pattern[at]
+            if word is not None:
+                return name.startswith(word, start) and makes(at + 1, start + len(word))
+            return any(
+                makes(at + 1, end) and (end == start or self._is_argument(name[start:end], alone, given))
+                for end in range(start, len(name) + 1)
+            )
+
+        return makes(0, 0)
+
+    def _is_argument(self, word: str, alone: bool, given: set[str]) -> bool:
+        if alone:
+            return word in given or not word.strip("_")
+        return self._is_written(word) or self._put_together(word)
 
     def _is_written(self, word: str) -> bool:
         """Whether a part of a name is written anywhere; of parts that begin within a word nobody knows yet."""
@@ -218,6 +230,11 @@ class _Mentions:
             self.anywhere.add(word)
         self.words.add(word)
         return word in self.anywhere
+
+
+def _cuts(name: str) -> list[int]:
+    """Before and behind its underscores."""
+    return [at for at in range(1, len(name)) if "_" in name[at - 1 : at + 1]]
 
 
 def _has_word(text: bytes, word: bytes) -> bool:
@@ -243,12 +260,12 @@ def _pasted(text: bytes) -> set[str]:
 def _parameters(piece: str) -> set[str]:
     """A macro's, which are nothing but what it is called with."""
     found = _DEFINED.match(piece)
-    return {"__VA_ARGS__", *(name.strip(" .") for name in ((found and found[2]) or "").split(","))}
+    return {"__VA_ARGS__", "__VA_OPT__", *(name.strip(" .") for name in ((found and found[2]) or "").split(","))}
 
 
-def _patterns(piece: str, parameters: set[str]) -> Iterator[str]:
-    """What the names look like that a macro puts together of its arguments and of what is written in it."""
+def _patterns(piece: str, parameters: set[str]) -> Iterator[list[str | None]]:
+    """What the names look like that a macro puts together of its arguments, which are None, and what is written."""
     for pasted in _PASTED.findall(piece) if "##" in piece else ():
         words = [part.strip() for part in pasted.split("##")]
         if not parameters.issuperset(words):
-            yield "".join(r"(\w*)" if part in parameters else part for part in words)
+            yield [None if part in parameters else part for part in words]

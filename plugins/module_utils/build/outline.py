@@ -22,6 +22,8 @@ _TOKEN = re.compile(rf"{_STRING}|[{{}};]")
 _LINE = re.compile(r"#\s*line\b")
 _CONDITION = re.compile(r"^#\s*(if|ifdef|ifndef|elif|else|endif)\b.*", re.MULTILINE)
 _DEFINE = re.compile(r"#\s*define\s+(\w+)")
+# A macro that has others in it than its own name.
+_DECLARES = re.compile(r"\b(?:struct|union|enum)\b\s*\w*\s*\{")
 
 # Macros for attributes that mean nothing to who does not use what has them: of include/linux/compiler_types.h,
 # compiler_attributes.h, init.h and cache.h.
@@ -57,9 +59,17 @@ def outline(text: str) -> list[str] | None:
     part: list[str] = []
     depth = 0
     is_function = False
+    depths: list[int] = []  # where conditions begin
     for line in _COMMENT.sub(lambda match: match[1] or " ", text.replace("\\\n", " ")).split("\n"):
         line = " ".join(line.split())
         if line.startswith("#"):
+            condition = _CONDITION.match(line)
+            if condition and condition[1].startswith("if"):
+                depths.append(depth)
+            elif condition and (not depths or depth != depths[-1]):
+                return None  # which braces match depends on it
+            elif condition and condition[1] == "endif":
+                depths.pop()
             if not _LINE.match(line):
                 (part if part else found).append(line)
             continue
@@ -106,7 +116,7 @@ def names(piece: str) -> set[str] | None:
     """The names by which a directive or declaration is used; None if that is not known, or it is used in any case."""
     if piece.startswith("#"):
         define = _DEFINE.match(piece)
-        return {define[1]} if define else None
+        return {define[1]} if define and not _DECLARES.search(piece) else None
     plain = _ALWAYS_INLINE.sub("inline", _HARMLESS.sub(" ", _CONDITION.sub("", piece)))
     head = plain.partition("{")[0].partition("(")[0]
     if _MACRO.search(head) or _MAKES_A_STRUCT.search(plain):
@@ -117,10 +127,7 @@ def names(piece: str) -> set[str] | None:
 def _balanced(block: Iterable[str]) -> bool:
     """Whether the conditions that begin in a part of an outline end in it, and no other ones do."""
     depth = 0
-    for piece in block:
-        condition = _CONDITION.match(piece)
-        if condition is None:
-            continue
+    for condition in (found for piece in block for found in _CONDITION.finditer(piece)):
         depth += {"endif": -1, "if": 1, "ifdef": 1, "ifndef": 1}.get(condition[1], 0)
         if depth < (0 if condition[1] == "endif" else 1):
             return False

@@ -36,11 +36,22 @@ def inline(name: str, value: object, kind: str = "static inline") -> str:
     return f"{kind} int {name}(int n)\n{{\n\treturn n + {value};\n}}\n"
 
 
-USER = "int user(int n) { return dst_dev(n); }\n"
+def calls(called: str) -> str:
+    return f"int user(int n) {{ return {called}(n); }}\n"
+
+
+def within(macro: str, called: str) -> str:
+    return f"int user(int n)\n{{\n#define {macro}\n\treturn {called}(n);\n}}\n"
+
+
+USER = calls("dst_dev")
 KNOWN = "static inline int dst_dev(int n);\n"
 NONE = "int none(int n) { return n; }\n"
 PAIR = {"a.c": USER, "b.c": NONE}
 ONE, TWO = inline("dst_dev", 1), inline("dst_dev", 2)
+MINE = inline("dst_my_dev", 1), inline("dst_my_dev", 2)
+OWN = "#define P(a, b) a##_##b\n"
+SIXTY = inline("paging64", 1), inline("paging64", 2)
 STATE = "struct dst_state {{ {0} a; }};\n"
 
 CASES = {
@@ -165,10 +176,97 @@ CASES = {
         "a",
     ),
     "one that its own macro makes": Case(
-        "#define P(a, b) a##_##b\n" + ONE,
-        "#define P(a, b) a##_##b\n" + TWO,
+        OWN + ONE,
+        OWN + TWO,
         {"a.c": "int f(int n) { return P(dst, dev)(n); }\n", "b.c": NONE},
         "a",
+    ),
+    "a macro within a body": Case(*SIXTY, {"a.c": within("P(x) paging##x", "P(64)"), "b.c": NONE}, "a"),
+    "one of two arguments within a body": Case(
+        *MINE, {"a.c": within("D(x, y) dst_##x##_##y", "D(my, dev)"), "b.c": NONE}, "a"
+    ),
+    "one of arguments alone within a body": Case(
+        ONE, TWO, {"a.c": within("P(x, y) x##_##y", "P(dst, dev)"), "b.c": NONE}, "a"
+    ),
+    "a macro behind a call without a semicolon": Case(
+        *SIXTY,
+        {"a.c": f"#define THING(x) int x;\nTHING(y)\n#define P(x) paging##x\n{calls('P(64)')}", "b.c": NONE},
+        "a",
+    ),
+    "one of two arguments": Case(
+        inline("dst_get_my_dev", 1),
+        inline("dst_get_my_dev", 2),
+        {"a.c": calls("D(get, my_dev)"), "b.c": NONE, OTHER: "#define D(x, y) dst_##x##_##y\n"},
+        "a",
+    ),
+    "one of two arguments side by side": Case(
+        inline("paging64x", 1),
+        inline("paging64x", 2),
+        {"a.c": calls("D(64, x)"), "b.c": NONE, OTHER: "#define D(x, y) paging##x##y\n"},
+        "a",
+    ),
+    "one of arguments alone with more underscores": Case(
+        *MINE, {"a.c": "#define P(a, b) a##_##b\n" + calls("P(dst, my_dev)"), "b.c": NONE}, "a"
+    ),
+    "one with more underscores that its own macro makes": Case(
+        OWN + MINE[0], OWN + MINE[1], {"a.c": calls("P(dst, my_dev)"), "b.c": NONE}, "a"
+    ),
+    "one put together twice": Case(
+        inline("dst_a_my", 1),
+        inline("dst_a_my", 2),
+        {"a.c": calls("G(a)"), "b.c": NONE, OTHER: "#define G(x) F(x##_my)\n#define F(y) dst##_##y\n"},
+        "a",
+    ),
+    "one behind a letter": Case(
+        inline("ffoo", 1), inline("ffoo", 2), {"a.c": "#define F(x) f##x\n" + calls("F(foo)"), "b.c": NONE}, "a"
+    ),
+    "one between a letter and an end": Case(
+        inline("paging_x", 1),
+        inline("paging_x", 2),
+        {"a.c": calls("G(aging)"), "b.c": NONE, OTHER: "#define G(a) p##a##_x\n"},
+        "a",
+    ),
+    "an enum of a macro's names": Case(
+        "#define FIRST Z, A\nenum k { FIRST, B };\n",
+        "#define FIRST Z, C, A\nenum k { FIRST, B };\n",
+        {"a.c": "int b = A;\n", "b.c": NONE},
+        "ab",
+    ),
+    "an enum of a macro's calls": Case(
+        "#define EN(x) K_##x,\n#define LIST EN(A) EN(B)\nenum k { LIST };\n",
+        "#define EN(x) K_##x,\n#define LIST EN(A) EN(C) EN(B)\nenum k { LIST };\n",
+        {"a.c": "int b = K_B;\n", "b.c": NONE},
+        "ab",
+    ),
+    "an enum of which both macros change": Case(
+        "#define EN(x) K_##x,\n#define LIST(F) F(A) F(B)\nenum k { LIST(EN) };\n",
+        "#define EN(x, y) K_##x,\n#define LIST(F) F(A, 1) F(C, 1) F(B, 1)\nenum k { LIST(EN) };\n",
+        {"a.c": "int b = K_B;\n", "b.c": NONE},
+        "ab",
+    ),
+    "an enum's value by a macro": Case(
+        "#define V 1\nenum k { A = V, B };\n",
+        "#define V 2\nenum k { A = V, B };\n",
+        {"a.c": "int b = B;", "b.c": NONE},
+        "a",
+    ),
+    "a macro with a struct in it": Case(
+        "#define FIELDS struct in { int a; } x;\n",
+        "#define FIELDS struct in { long a; } x;\n",
+        {"a.c": "struct s { FIELDS };\nint x = sizeof(struct in);", "b.c": NONE},
+        "ab",
+    ),
+    "a function that a macro names": Case(
+        "#define decl(x) x##_get(int n)\nstatic inline int decl(one) { return n + 1; }\n",
+        "#define decl(x) x##_get(long n)\nstatic inline int decl(one) { return n + 2; }\n",
+        {"a.c": calls("one_get"), "b.c": NONE},
+        "ab",
+    ),
+    "braces that depend on a condition": Case(
+        "static inline int one(int n)\n{\n#ifdef X\n\tif (n) {\n#else\n\t{\n#endif\n\t\treturn n;\n\t}\n}\n" + ONE,
+        "static inline int one(int n)\n{\n#ifdef X\n\tif (n) {\n#else\n\t{\n#endif\n\t\treturn n;\n\t}\n}\n" + TWO,
+        PAIR,
+        "ab",
     ),
     "a parameter of its name": Case(ONE, TWO, {"b.c": NONE, OTHER: "#define M(dst_dev) (dst_dev)\n"}, ""),
     "a declaration that a macro renames": Case(

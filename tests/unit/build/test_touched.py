@@ -16,6 +16,7 @@ FILES = {
     "include/linux/some.h": "#include <linux/deep.h>\n",
     "include/linux/deep.h": "",
     "include/asm-generic/page.h": "",
+    "include/uapi/asm-generic/types.h": "",
     "include/linux/kconfig.h": "",
     "drivers/net/deep.h": "",
     "drivers/net/local.h": "# include <linux/some.h>\n",
@@ -34,7 +35,7 @@ FILES = {
     "drivers/bits_64.c": "",
     "kernel/Kbuild": "obj-y := core.o assembler.o\n",
     "kernel/Makefile": "obj-y := wrong.o\n",
-    "kernel/core.c": "",
+    "kernel/core.c": "#include <asm/types.h>\n",
     "kernel/wrong.c": "",
     "kernel/assembler.S": "",
     "kernel/spelled.c": "/* #include <linux/told.h> */\nint x;\t#include <linux/kept.h>\n\t#\tinclude <linux/last.h>",
@@ -72,6 +73,7 @@ def test_the_file_beside_comes_before_the_common_one(tree: Tree) -> None:
 
 def test_generated_headers_lead_to_generic_ones(tree: Tree) -> None:
     assert includers(tree, "include/asm-generic/page.h") == {"drivers/net/two.c"}
+    assert includers(tree, "include/uapi/asm-generic/types.h") == {"kernel/core.c"}
 
 
 def test_branches_that_are_not_taken_and_names_in_macros_count(tree: Tree) -> None:
