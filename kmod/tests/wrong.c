@@ -102,11 +102,12 @@ static struct kpatch_func common[] = {
 
 static void spoil_vmlinux(void)
 {
-	bool ambiguous = !strcmp(what, "common");
+	bool ambiguous = !strcmp(what, "common"), exit = !strcmp(what, "vmlinux");
 
-	if (!ambiguous && strcmp(what, "ninehundredth"))
+	if (!ambiguous && !exit && strcmp(what, "ninehundredth"))
 		return;
 	common[0].sympos = ambiguous ? 0 : 900;
+	common[0].exit = exit;
 	objects[1] = (struct kpatch_object){ .funcs = common, .nr_funcs = ARRAY_SIZE(common) };
 }
 
@@ -132,6 +133,10 @@ static void spoil_functions(void)
 		funcs[1].name = (void *)8;
 	else if (!strcmp(what, "force"))
 		*(u8 *)&funcs[1].force = 2;
+	else if (!strcmp(what, "exit"))
+		*(u8 *)&funcs[1].exit = 2;
+	else if (!strcmp(what, "other"))
+		funcs[1].exit = true;
 }
 
 static int __init wrong_init(void)

@@ -43,7 +43,7 @@ def test_an_enabled_patch_stays_in_memory(host: Host) -> None:
 
 
 def test_what_sysfs_says(host: Host) -> None:
-    assert host.read("abi") == "3"
+    assert host.read("abi") == "4"
     assert host.read("refusal") == ""
     host.load("kpt_first")
     patch = "patches/kpt_first"

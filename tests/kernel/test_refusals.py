@@ -12,7 +12,7 @@ from __future__ import annotations
 from host import CORE, Host
 
 REFUSALS = {
-    "abi": "a patch module was built for abi 4, this core has 3",
+    "abi": "a patch module was built for abi 5, this core has 4",
     "leave": "the tables of kpt_wrong are wrong: leave=3 switch=2 means=0 is nothing",
     "switch": "the tables of kpt_wrong are wrong: leave=1 switch=3 means=0 is nothing",
     "means": "the tables of kpt_wrong are wrong: leave=1 switch=2 means=2 is nothing",
@@ -41,6 +41,9 @@ REFUSALS = {
     "middle": "the tables of kpt_wrong are wrong: not a function of the module: the replacement of target_helper",
     "data": "the tables of kpt_wrong are wrong: not a function of the module: the replacement of target_helper",
     "force": "the tables of kpt_wrong are wrong: neither 0 nor 1: force of target_helper",
+    "exit": "the tables of kpt_wrong are wrong: neither 0 nor 1: exit of target_helper",
+    "other": "target_helper is not the exit function of kpt_target",
+    "vmlinux": "the tables of kpt_wrong are wrong: no module's: the exit function name_show",
     "overlap": "the tables of kpt_wrong are wrong: not ascending or not in it: the masked bytes of target_helper",
     "beyond": "the tables of kpt_wrong are wrong: not ascending or not in it: the masked bytes of target_helper",
     "masks": "the tables of kpt_wrong are wrong: not in the module: the original of target_helper",

@@ -46,12 +46,14 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
     Entries,
     Where,
     is_dropped,
+    is_over,
     stays_whole,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
 
 _COLD = re.compile(r"\.cold(\.\d+)?$")
 _DATA = (".data", ".rodata", ".bss")
+_EXIT = "cleanup_module"  # what module_exit() calls a function besides
 _MARK = "mend the name, or leave the mark out"
 _UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
 
@@ -103,9 +105,10 @@ class _Differ:
         ]
         self.note_differences(changed, carried, new)
         all_code = (*changed, *carried, *new)
-        self.replacing = [piece for piece in all_code if not piece.section.name.startswith((".init", ".exit"))]
+        self.replacing = [piece for piece in all_code if not self.is_over(piece)]
         self.check_data()
         self.check_registered()
+        self.check_exit()
         self.result.hooks = self.hooks(new)
         accepted = [piece for piece, reason in changed.items() if self.accept(piece, reason)]
         for piece in (*accepted, *new, *carried):
@@ -193,8 +196,8 @@ class _Differ:
         """Whether a function can't be redirected, nor called from other object files."""
         symbol = before.symbol
         known = symbol is not None and symbol.bind == e.STB_LOCAL
-        boot = before.section.name.startswith((".init", ".exit"))
-        return known and not boot and not self.entries[0].traceable(before)
+        known = known and not self.is_over(before) and not self.leaves_by(before)
+        return known and not self.entries[0].traceable(before)
 
     def _callers(self, callee: Piece) -> list[Piece]:
         """The functions that exist already and call *callee*; a call in a .cold part is its function's."""
@@ -248,21 +251,37 @@ class _Differ:
             if piece.kind is Kind.FUNCTION
             and self.pairs.original(piece) is None
             and not _COLD.search(piece.name)
-            and not piece.section.name.startswith(tuple(REGISTERED))
+            and (self.is_exit_code(piece) or not piece.section.name.startswith(tuple(REGISTERED)))
             and not is_dropped(piece.section)
         ]
+
+    def is_over(self, piece: Piece) -> bool:
+        """Whether it will not run any more."""
+        return is_over(piece.section, self.context.object)
+
+    def is_exit_code(self, piece: Piece) -> bool:
+        """Whether a module runs it when it is removed."""
+        return piece.code and piece.section.name.startswith(".exit") and not self.is_over(piece)
+
+    def is_last(self, piece: Piece) -> bool:
+        """Whether it is what a module runs last: the kernel finds it in struct module, so that it needs no ftrace."""
+        return self.context.object != VMLINUX and any(symbol.name == _EXIT for symbol in piece.symbols)
+
+    def leaves_by(self, piece: Piece) -> bool:
+        """Whether it is that, and ftrace does not see it."""
+        return self.is_last(piece) and self.is_exit_code(piece)
 
     def accept(self, piece: Piece, reason: str) -> bool:
         """Whether a changed function can be replaced in the running kernel; says so, one way or the other."""
         before = known(self.pairs.original(piece), "a changed function has an original")
-        symbol = before.symbol
-        if before.section.name.startswith((".init", ".exit")) or piece.section.name.startswith((".init", ".exit")):
+        symbol, exits = before.symbol, self.leaves_by(before)
+        if not exits and any(each.section.name.startswith((".init", ".exit")) for each in (before, piece)):
             self.leave(before, piece)
             return False
         if symbol is not None and symbol.bind == e.STB_WEAK and not self.context.symbols.is_weak(symbol.name):
             self.refuse(piece.name, "it is a weak function that another one overrides; patch that one")
             return False
-        if not self.entries[0].traceable(before):
+        if not exits and not self.entries[0].traceable(before):
             self.refuse(
                 piece.name,
                 f"{reason}, but it has no call to __fentry__ (notrace, noinstr or assembly), so that ftrace can't "
@@ -280,7 +299,7 @@ class _Differ:
             )
             return False
         forced = self.marks.forces(before.name)
-        self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced))
+        self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced, exits))
         return True
 
     def leave(self, before: Piece | None, piece: Piece) -> None:
@@ -395,6 +414,15 @@ class _Differ:
             what = next((piece.name for piece in new if self.pairs.original(piece) is None), name)
             self.refuse(what, reasons[0] if reasons else f"the section {name} changed; leave it as it is")
 
+    def check_exit(self) -> None:
+        """What a module runs last may change, and not become another function, or none."""
+        ends = [[piece for piece in parts if self.is_last(piece)] for parts in (self.original, self.patched)]
+        before, after = (end[0] if end else None for end in ends)
+        if after is not None and self.pairs.original(after) is not before:
+            self.refuse(after.name, "it becomes the exit function of its module; change the one that there is")
+        elif before is not None and self.pairs.patched(before) is not after:
+            self.refuse(before.name, "it is no longer the exit function of its module; leave that as it is")
+
     def leave_all(self, pieces: Iterable[Piece]) -> None:
         """Leave what changed of a section that has been used; changed functions in it are left by accept()."""
         for piece in pieces:
@@ -450,7 +478,8 @@ class _Differ:
             name = piece.section.name
             plain = name.startswith(_DATA) or name == DYNAMIC_DEBUG or piece.kind in (Kind.STRING, Kind.TABLE)
             registered_code = name.startswith(tuple(REGISTERED))
-            if plain or is_dropped(piece.section) or (piece.code and not registered_code):
+            ordinary_code = piece.code and (self.is_exit_code(piece) or not registered_code)
+            if plain or is_dropped(piece.section) or ordinary_code:
                 continue
             found[name].append(piece)
         return found

@@ -40,6 +40,10 @@ NO_FORCE = (
     "the patch forces it, and the kernel's own livepatch can't force one function, only a whole transition, by hand; "
     "ask for backend kpatch"
 )
+NO_EXIT = (
+    "it is the exit function of {}, which has no call to ftrace, so that the kernel's own livepatch can't replace it; "
+    "ask for backend kpatch"
+)
 _BREAKPOINT = b"\xcc"
 
 
@@ -180,12 +184,16 @@ class _Emitter:
         for function, symbol in plan.functions:
             if function.forced and self.livepatch:
                 self._refusals.append(Refusal(plan.context.source, function.name, NO_FORCE))
+            if function.exit and self.livepatch:
+                self._refusals.append(Refusal(plan.context.source, function.name, NO_EXIT.format(function.object)))
             name = self._lend(ALIAS, len(self.result.functions), function.name, symbol)
             sympos = function.sympos
             if self.livepatch:
                 sympos = self._livepatch_sympos(plan, function.object, function.name, sympos)
             self.result.functions.append(
-                EmittedFunction(function.object, function.name, sympos, name, function.reason, function.forced)
+                EmittedFunction(
+                    function.object, function.name, sympos, name, function.reason, function.forced, function.exit
+                )
             )
 
     def _livepatch_sympos(self, plan: Plan, owner: str, name: str, sympos: int) -> int:

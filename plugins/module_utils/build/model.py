@@ -103,6 +103,7 @@ class ChangedFunction:
     sympos: int
     reason: str
     forced: bool = False  # whether it is replaced under the tasks that are in it
+    exit: bool = False  # whether it is the exit function of its module
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ class EmittedFunction:
     alias: str
     reason: str
     forced: bool = False
+    exit: bool = False
 
 
 @dataclass(frozen=True)

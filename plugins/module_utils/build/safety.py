@@ -128,6 +128,7 @@ def _risks(diffs: list[ObjectDiff]) -> list[dict[str, str]]:
         found += [{"where": note.name, "kind": "note", "risk": note.reason} for note in diff.notes]
         found += [{"where": left.name, "kind": "left", "risk": _LEFT.format(left.reason)} for left in diff.left]
         found += [{"where": f.name, "kind": "force", "risk": _FORCED} for f in diff.changed if f.forced]
+        found += [{"where": f.name, "kind": "exit", "risk": _EXIT.format(f.object)} for f in diff.changed if f.exit]
         found += [
             {"where": added.name, "kind": "data", "risk": _DATA}
             for added in diff.added_data
@@ -144,6 +145,9 @@ _LEFT = "{}: it stays as it is; look whether what is replaced relies on what it 
 _FORCED = (
     "it is forced: tasks that are in it go on in the old code while others use the new one; the module stays loaded "
     "until the next boot"
+)
+_EXIT = (
+    "{0} leaves by it: while it is switched {0} can't be removed, and while {0} is being removed it can't be switched"
 )
 _DATA = "it begins as initialised when the module is loaded, and is gone when it is unloaded"
 

@@ -48,6 +48,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import 
     Plan,
     Where,
     is_dropped,
+    is_over,
     is_table,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import AmbiguousError
@@ -355,7 +356,7 @@ class Selection:
                 where = found.section.name
                 self._refuse(piece.name, f"it refers into the section {where}, which can't be brought along")
                 return None
-            if before.section.name.startswith((".init", ".exit")):
+            if is_over(before.section, self._context.object):
                 where = before.section.name
                 self._refuse(piece.name, f"it refers to {before.name} in {where}, which the kernel has freed")
                 return None

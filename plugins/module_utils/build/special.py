@@ -16,6 +16,7 @@ from enum import Enum
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    VMLINUX,
     ChangedFunction,
     ElfError,
     Hook,
@@ -219,6 +220,14 @@ class Entries:
 def is_dropped(section: e.Section) -> bool:
     """Whether nothing of the section goes into a patch module."""
     return section.name.startswith(DROPPED)
+
+
+def is_over(section: e.Section, owner: str) -> bool:
+    """Whether the kernel has freed it: what boot uses, and by what code that is built in would leave.
+
+    A module keeps the latter until it is removed (kernel/module/main.c, with CONFIG_MODULE_UNLOAD).
+    """
+    return section.name.startswith(".init") or (section.name.startswith(".exit") and owner == VMLINUX)
 
 
 def stays_whole(name: str) -> bool:

@@ -203,7 +203,7 @@ def read_symbols(path: Path) -> SymbolTable:
 
 def _part(header: e.Header) -> int:
     """The order in which the module loader lays out sections (kernel/module/main.c, layout_sections)."""
-    if header.name.startswith((".init", ".exit")):
+    if header.name.startswith(".init"):
         return 4
     if header.flags & e.SHF_EXECINSTR:
         return 0

@@ -215,6 +215,9 @@ static int add_object_counters(struct live_object *obj)
 	if (!obj->attached)
 		return 0;
 	for_each_live_func(obj, func) {
+		/* Nobody can call it: its module is held. */
+		if (func->func->exit)
+			continue;
 		err = add_counter(func);
 		if (err)
 			return err;

@@ -111,6 +111,10 @@ static int check_func(const struct kpatch_patch *patch, const struct kpatch_obje
 				 func->name);
 	if (!good_bool(&func->force))
 		return malformed(patch, "neither 0 nor 1: force of", func->name);
+	if (!good_bool(&func->exit))
+		return malformed(patch, "neither 0 nor 1: exit of", func->name);
+	if (func->exit && !object->name)
+		return malformed(patch, "no module's: the exit function", func->name);
 	for (other = object->funcs; other < func; other++)
 		if (other->sympos == func->sympos && !strcmp(other->name, func->name))
 			return malformed(patch, "given twice: function", func->name);

@@ -59,8 +59,16 @@ void kpatch_detach_objects(struct live_patch *lpatch);
 int kpatch_watch_modules(void);
 void kpatch_unwatch_modules(void);
 
+/* exit.c */
+int kpatch_hold_module(struct live_object *obj);
+void kpatch_release_module(struct live_object *obj);
+int kpatch_hold_modules(struct live_patch *lpatch);
+void kpatch_release_modules(struct live_patch *lpatch);
+int kpatch_check_exit(struct module *mod, const char *name, unsigned long address);
+void kpatch_point_exit(struct module *mod, unsigned long address);
+
 /* redirect.c */
-int kpatch_attach_func(struct live_func *func);
+int kpatch_attach_func(struct live_func *func, struct module *mod);
 void kpatch_detach_func(struct live_func *func);
 void kpatch_redirect(struct live_func *func);
 void kpatch_restore(struct live_func *func);

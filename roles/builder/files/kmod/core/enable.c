@@ -41,8 +41,10 @@ static void forget_roles(void)
 {
 	struct live_patch *lpatch;
 
-	for_each_live_patch(lpatch)
+	for_each_live_patch(lpatch) {
 		lpatch->role = LIVE_STAYS;
+		kpatch_release_modules(lpatch);
+	}
 }
 
 /* Everything that may fail or sleep, before the switch. */
@@ -63,6 +65,18 @@ static void unprepare(struct live_patch *lpatch)
 {
 	kpatch_post_unpatch(lpatch);
 	kpatch_detach_objects(lpatch);
+}
+
+/* Everything that may fail for those that go. */
+static int prepare_going(void)
+{
+	struct live_patch *lpatch;
+	int err = 0;
+
+	for_each_live_patch(lpatch)
+		if (lpatch->role == LIVE_GOES)
+			err = err ?: kpatch_hold_modules(lpatch);
+	return err;
 }
 
 static void tell_going(void)
@@ -130,9 +144,9 @@ static void let_go(void)
  *
  * If it replaces others they are disabled by the same switch.
  *
- * Return: 0; -EAGAIN if a module that it patches is just being loaded; or
- * another negative error code, with a refusal recorded. After an error
- * everything is as it was.
+ * Return: 0; -EAGAIN if a module that it patches is just being loaded or
+ * removed; or another negative error code, with a refusal recorded. After an
+ * error everything is as it was.
  */
 int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer)
 {
@@ -149,6 +163,9 @@ int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer)
 	if (err)
 		goto put_owner;
 	assign_roles(lpatch, true);
+	err = prepare_going();
+	if (err)
+		goto forget;
 	tell_going();
 	/* The list is in the order of enabling: a late module stacks likewise. */
 	list_move_tail(&lpatch->list, &kpatch_patches);
@@ -163,6 +180,7 @@ int kpatch_enable(struct live_patch *lpatch, struct task_struct *writer)
 
 undo:
 	keep_all();
+forget:
 	forget_roles();
 	unprepare(lpatch);
 put_owner:
@@ -177,8 +195,9 @@ put_owner:
  *
  * Patches may be disabled in any order: what others have enabled stays.
  *
- * Return: 0, or a negative error code with a refusal recorded; the patch is
- * still enabled then.
+ * Return: 0; -EAGAIN if a module that it patches is just being removed; or
+ * another negative error code, with a refusal recorded. After an error the patch
+ * is still enabled.
  */
 int kpatch_disable(struct live_patch *lpatch, struct task_struct *writer)
 {
@@ -186,12 +205,16 @@ int kpatch_disable(struct live_patch *lpatch, struct task_struct *writer)
 
 	lockdep_assert_held(&kpatch_mutex);
 	assign_roles(lpatch, false);
+	err = prepare_going();
+	if (err)
+		goto forget;
 	tell_going();
 	err = kpatch_transit(lpatch, false, writer);
 	if (err)
 		keep_all();
 	else
 		let_go();
+forget:
 	forget_roles();
 	return err;
 }

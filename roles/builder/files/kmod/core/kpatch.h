@@ -15,7 +15,7 @@
 struct module;
 
 /* Raised whenever a structure below changes; the core refuses any other. */
-#define KPATCH_ABI 3
+#define KPATCH_ABI 4
 
 /*
  * The two axes of consistency (V. Pavlik, "live patching design",
@@ -95,6 +95,8 @@ struct kpatch_original {
  * @original:	what must be there before it is replaced; NULL: not compared
  * @force:	don't mind tasks that are in it (KPATCH_FORCE_UNSAFE): a patch
  *		with such a function can never be unloaded
+ * @exit:	it is the exit function of its module, which the kernel finds in
+ *		struct module: it needs no call to ftrace
  */
 struct kpatch_func {
 	const char *name;
@@ -102,6 +104,7 @@ struct kpatch_func {
 	void *new_func;
 	const struct kpatch_original *original;
 	bool force;
+	bool exit;
 };
 
 /**

@@ -62,7 +62,7 @@ int kpatch_set_enabled(struct live_patch *lpatch, bool enable)
 	} while (err == -EAGAIN && ++attempt < SETTLE_ATTEMPTS);
 
 	if (err == -EAGAIN)
-		kpatch_refuse("a module that %s patches does not finish loading",
+		kpatch_refuse("a module that %s patches does not finish being loaded or removed",
 			      lpatch->patch->owner->name);
 	return err;
 }

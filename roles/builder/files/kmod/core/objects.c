@@ -49,7 +49,7 @@ static int attach_func(struct live_object *obj, struct live_func *func,
 		}
 	}
 	err = kpatch_verify(func->func, &func->old_code, kpatch_object_name(obj->object));
-	return err ?: kpatch_attach_func(func);
+	return err ?: kpatch_attach_func(func, mod);
 }
 
 static void detach_object(struct live_object *obj)
@@ -58,6 +58,7 @@ static void detach_object(struct live_object *obj)
 
 	for_each_live_func(obj, func)
 		kpatch_detach_func(func);
+	kpatch_release_module(obj);
 	obj->attached = false;
 }
 
@@ -69,23 +70,24 @@ static int attach_object(struct live_object *obj, struct module *mod, struct mod
 	err = kpatch_relocate(obj->object, mod);
 	if (err)
 		return err;
-	for_each_live_func(obj, func) {
-		err = attach_func(obj, func, mod, owner);
-		if (err) {
-			detach_object(obj);
-			return err;
-		}
-	}
-	obj->attached = true;
-	return 0;
+	obj->mod = mod;
+	err = kpatch_hold_module(obj);
+	for_each_live_func(obj, func)
+		err = err ?: attach_func(obj, func, mod, owner);
+	if (err)
+		detach_object(obj);
+	else
+		obj->attached = true;
+	return err;
 }
 
 /**
  * kpatch_attach_objects() - make every object that is there ready to switch
  * @lpatch:	the patch
  *
- * Return: 0; -EAGAIN if a module is just being loaded; or another negative
- * error code, with a refusal recorded. After an error nothing is attached.
+ * Return: 0; -EAGAIN if a module is just being loaded or removed; or another
+ * negative error code, with a refusal recorded. After an error nothing is
+ * attached.
  */
 int kpatch_attach_objects(struct live_patch *lpatch)
 {
@@ -156,6 +158,7 @@ static int patch_object(struct live_patch *lpatch, struct live_object *obj, stru
 	/* The end of a transition calls all objects' hooks, this one's as well. */
 	if (lpatch->role != LIVE_STAYS)
 		return 0;
+	kpatch_release_module(obj);
 	obj->patched = true;
 	kpatch_post_patch_object(obj);
 	return 0;

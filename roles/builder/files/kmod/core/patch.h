@@ -38,13 +38,17 @@ struct live_func {
 
 /*
  * One object; @prepared from its pre_patch hook on until its post_unpatch hook
- * is due, @patched while it is there and its functions are redirected.
+ * is due, @patched while it is there and its functions are redirected, @held
+ * while its module is kept from being removed.
  */
 struct live_object {
 	struct kobject kobj;
 	const struct kpatch_object *object;
 	struct live_func *funcs;
+	/* While it is attached; NULL for vmlinux. */
+	struct module *mod;
 	bool attached;
+	bool held;
 	bool prepared;
 	bool patched;
 };

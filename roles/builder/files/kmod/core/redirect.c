@@ -3,7 +3,8 @@
  * redirect.c - sends callers of a function to its replacement, through ftrace
  *
  * A site is the ftrace location of one function and the stack of replacements
- * that enabled patches have for it, the newest first.
+ * that enabled patches have for it, the newest first. Of a module's exit
+ * function it is the pointer to it (exit.c).
  *
  * Locking: kpatch_mutex guards the sites. A site's stack changes under that
  * mutex, and is read by handler() with preemption off; a replacement that has
@@ -21,6 +22,8 @@
 struct kpatch_site {
 	struct ftrace_ops ops;
 	unsigned long ip;
+	/* Whose exit function it is, at @ip; NULL if it is no such. */
+	struct module *leaving;
 	unsigned int users;
 	struct list_head stack;
 	struct list_head list;
@@ -80,7 +83,39 @@ static struct kpatch_site *find_site(unsigned long ip)
 	return NULL;
 }
 
-static struct kpatch_site *create_site(unsigned long ip, const char *name)
+static int trace(struct kpatch_site *site, const char *name)
+{
+	int err;
+
+	site->ops.func = handler;
+	site->ops.flags = KPATCH_FTRACE_FLAGS;
+	err = kpatch_fault() ?: ftrace_set_filter_ip(&site->ops, site->ip, 0, 0);
+	if (err)
+		goto refuse;
+	err = kpatch_fault() ?: register_ftrace_function(&site->ops);
+	if (!err)
+		return 0;
+	ftrace_set_filter_ip(&site->ops, site->ip, 1, 0);
+refuse:
+	if (err == -EBUSY)
+		kpatch_refuse("function %s is redirected by someone else, maybe a livepatch",
+			      name);
+	else
+		kpatch_refuse("function %s can't be redirected: ftrace says %d", name, err);
+	return err;
+}
+
+static int untrace(struct kpatch_site *site)
+{
+	/* An empty filter would mean every function: unregister first. */
+	if (WARN_ON(unregister_ftrace_function(&site->ops)))
+		return -EBUSY;
+	ftrace_set_filter_ip(&site->ops, site->ip, 1, 0);
+	return 0;
+}
+
+static struct kpatch_site *create_site(unsigned long ip, const char *name,
+				       struct module *leaving)
 {
 	struct kpatch_site *site;
 	int err;
@@ -89,64 +124,60 @@ static struct kpatch_site *create_site(unsigned long ip, const char *name)
 	if (!site)
 		return ERR_PTR(-ENOMEM);
 	site->ip = ip;
-	site->ops.func = handler;
-	site->ops.flags = KPATCH_FTRACE_FLAGS;
+	site->leaving = leaving;
 	INIT_LIST_HEAD(&site->stack);
-
-	err = kpatch_fault() ?: ftrace_set_filter_ip(&site->ops, ip, 0, 0);
-	if (err)
-		goto free;
-	err = kpatch_fault() ?: register_ftrace_function(&site->ops);
-	if (err)
-		goto clear_filter;
+	err = leaving ? 0 : trace(site, name);
+	if (err) {
+		kfree(site);
+		return ERR_PTR(err);
+	}
 	list_add(&site->list, &sites);
 	return site;
-
-clear_filter:
-	ftrace_set_filter_ip(&site->ops, ip, 1, 0);
-free:
-	kfree(site);
-	if (err == -EBUSY)
-		kpatch_refuse("function %s is redirected by someone else, maybe a livepatch",
-			      name);
-	else
-		kpatch_refuse("function %s can't be redirected: ftrace says %d", name, err);
-	return ERR_PTR(err);
 }
 
 static void destroy_site(struct kpatch_site *site)
 {
-	/* An empty filter would mean every function: unregister first. */
-	if (WARN_ON(unregister_ftrace_function(&site->ops)))
+	if (!site->leaving && untrace(site))
 		return;
-	ftrace_set_filter_ip(&site->ops, site->ip, 1, 0);
 	list_del(&site->list);
 	kfree(site);
+}
+
+/* Where calls of a function are redirected; 0 after a refusal. */
+static unsigned long site_of(const struct live_func *func, struct module *mod)
+{
+	unsigned long entry = kpatch_entry(&func->old_code), ip;
+	const char *name = func->func->name;
+
+	if (func->func->exit)
+		return kpatch_check_exit(mod, name, entry) ? 0 : entry;
+	ip = kpatch_ftrace_location(entry);
+	if (!ip)
+		kpatch_refuse("function %s can't be redirected: its entry has no call to ftrace",
+			      name);
+	return ip;
 }
 
 /**
  * kpatch_attach_func() - get everything ready, so that only the flip is left
  * @func:	with old_code known
+ * @mod:	the module that it is in; NULL for vmlinux
  *
  * Calls go through handler() from now on, which sends none of them elsewhere.
  *
  * Return: 0 or a negative error code; a refusal has been recorded then.
  */
-int kpatch_attach_func(struct live_func *func)
+int kpatch_attach_func(struct live_func *func, struct module *mod)
 {
-	const char *name = func->func->name;
 	struct kpatch_site *site;
 	unsigned long ip;
 
-	ip = kpatch_ftrace_location(kpatch_entry(&func->old_code));
-	if (!ip) {
-		kpatch_refuse("function %s can't be redirected: its entry has no call to ftrace",
-			      name);
+	ip = site_of(func, mod);
+	if (!ip)
 		return -EOPNOTSUPP;
-	}
 	site = find_site(ip);
 	if (!site)
-		site = create_site(ip, name);
+		site = create_site(ip, func->func->name, func->func->exit ? mod : NULL);
 	if (IS_ERR(site))
 		return PTR_ERR(site);
 	site->users++;
@@ -166,19 +197,34 @@ void kpatch_detach_func(struct live_func *func)
 		destroy_site(site);
 }
 
+/* It is held, or on its way, so that nobody needs to be told of universes. */
+static void point_exit(struct kpatch_site *site)
+{
+	const struct live_func *top;
+
+	if (!site->leaving)
+		return;
+	top = list_first_entry_or_null(&site->stack, struct live_func, on_site);
+	kpatch_point_exit(site->leaving, top ? (unsigned long)top->func->new_func : site->ip);
+}
+
 /* Both may be called again without effect. */
 void kpatch_redirect(struct live_func *func)
 {
-	if (!func->redirected)
-		list_add_rcu(&func->on_site, &func->site->stack);
+	if (func->redirected)
+		return;
+	list_add_rcu(&func->on_site, &func->site->stack);
 	func->redirected = true;
+	point_exit(func->site);
 }
 
 void kpatch_restore(struct live_func *func)
 {
-	if (func->redirected)
-		list_del_rcu(&func->on_site);
+	if (!func->redirected)
+		return;
+	list_del_rcu(&func->on_site);
 	func->redirected = false;
+	point_exit(func->site);
 }
 
 /* What would be reached if @func were not there; NULL if that is the original. */
