@@ -97,7 +97,7 @@ def test_tables_hold_what_was_emitted(tmp_path: Path) -> None:
         "vmlinux: read.isra.0,0=0 7/3",
         "other_module: helper,0-4/2",
         "some_module: show,2=1 fedcba9876543210/40-0+5-9+4",
-        "3 1 2",
+        "4 1 2",
     ]
 
 
