@@ -29,6 +29,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     Difference,
     ElfError,
     Hook,
+    Leaving,
     ObjectContext,
     ObjectDiff,
     Refusal,
@@ -53,6 +54,10 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import A
 
 _COLD = re.compile(r"\.cold(\.\d+)?$")
 _DATA = (".data", ".rodata", ".bss")
+_NOT_EXPORTED = "the patch exports a symbol, which no module that runs knows of; it is not exported"
+_NO_LONGER_EXPORTED = (
+    "the patch exports a symbol no longer, or in another way; the running kernel goes on exporting it as it did"
+)
 _EXIT = "cleanup_module"  # what module_exit() calls a function besides
 _MARK = "mend the name, or leave the mark out"
 _UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
@@ -103,6 +108,9 @@ class _Differ:
             for piece in self.original
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
         ]
+        self.result.leaving = self.leaving()
+        self.result.lost_variables = [piece.name for piece in self.original if self.is_lost_variable(piece)]
+        self.result.new_variables = [piece.name for piece in self.patched if self.is_new_variable(piece)]
         self.note_differences(changed, carried, new)
         all_code = (*changed, *carried, *new)
         self.replacing = [piece for piece in all_code if not self.is_over(piece)]
@@ -254,6 +262,36 @@ class _Differ:
             and (self.is_exit_code(piece) or not piece.section.name.startswith(tuple(REGISTERED)))
             and not is_dropped(piece.section)
         ]
+
+    def is_lost_variable(self, piece: Piece) -> bool:
+        """Whether only the original file has it."""
+        return _is_variable(piece) and self.pairs.patched(piece) is None and not self.pairs.was_separated(piece)
+
+    def is_new_variable(self, piece: Piece) -> bool:
+        """Whether only the patched file has it."""
+        return _is_variable(piece) and self.pairs.original(piece) is None and not self.pairs.was_separated(piece)
+
+    def leaving(self) -> list[Leaving]:
+        """The functions that the patched file has no more and that others may call: another file may have got them."""
+        found = []
+        for piece in self.original:
+            symbol = piece.symbol
+            mine = symbol is None or symbol.bind == e.STB_LOCAL or self.is_over(piece)
+            if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not mine:
+                found.append(self.leaving_one(piece))
+        return found
+
+    def leaving_one(self, piece: Piece) -> Leaving:
+        """One such function, and why it can't be redirected if it can't."""
+        try:
+            sympos, why = self.resolver.sympos(piece), None
+        except AmbiguousError as error:
+            sympos, why = None, f"it can't be told which function it was: {error}"
+        if not self.entries[0].traceable(piece):
+            why = "it has no call to __fentry__"
+        elif sympos is None and why is None:
+            why = f"{self.context.object} has no symbol of this name"
+        return Leaving(ChangedFunction(self.context.object, piece.name, sympos or 0, "it moves to another file"), why)
 
     def is_over(self, piece: Piece) -> bool:
         """Whether it will not run any more."""
@@ -407,8 +445,8 @@ class _Differ:
             if name in BOOT or (name in EXIT and self.context.object == VMLINUX):
                 self.leave_all(new)
                 continue
-            if name.startswith(EXPORTS) and self._only_more(old):
-                self.result.notes += [self.unexported(each) for each in new if self.pairs.original(each) is None]
+            if name.startswith(EXPORTS):
+                self.result.notes += self.exports(old, new)
                 continue
             reasons = [reason for prefix, reason in REGISTERED.items() if name.startswith(prefix)]
             what = next((piece.name for piece in new if self.pairs.original(piece) is None), name)
@@ -430,17 +468,17 @@ class _Differ:
             if before is None or (piece.kind is not Kind.FUNCTION and not self.comparison.same(before, piece)):
                 self.leave(before, piece)
 
-    def _only_more(self, old: Iterable[Piece]) -> bool:
-        pairs = ((before, self.pairs.patched(before)) for before in old)
-        return all(after is not None and self.comparison.same(before, after) for before, after in pairs)
+    def exports(self, old: Iterable[Piece], new: Iterable[Piece]) -> list[Added]:
+        """The notes that the running kernel goes on exporting what it does."""
+        lost = [before for before in old if not self._is_exported_alike(before)]
+        fresh = [piece for piece in new if self.pairs.original(piece) is None]
+        return [Added(self.context.object, piece.name, _NO_LONGER_EXPORTED) for piece in lost] + [
+            Added(self.context.object, piece.name, _NOT_EXPORTED) for piece in fresh
+        ]
 
-    def unexported(self, piece: Piece) -> Added:
-        """The note that the patch exports nothing."""
-        return Added(
-            self.context.object,
-            piece.name,
-            "the patch exports a symbol, which no module that runs knows of; it is not exported",
-        )
+    def _is_exported_alike(self, before: Piece) -> bool:
+        after = self.pairs.patched(before)
+        return after is not None and self.comparison.same(before, after)
 
     def hooks(self, new: Iterable[Piece]) -> list[Hook]:
         """The hooks, each a new function."""
@@ -483,6 +521,11 @@ class _Differ:
                 continue
             found[name].append(piece)
         return found
+
+
+def _is_variable(piece: Piece) -> bool:
+    """Whether it can be written to, and its name is the source's alone: a function's own are numbered."""
+    return _is_plain_data(piece) and bool(piece.section.flags & e.SHF_WRITE) and stem(piece.name) == piece.name
 
 
 def _is_plain_data(piece: Piece) -> bool:

@@ -27,6 +27,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectDiff,
     Refusal,
     RefusedError,
+    is_there,
     known,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.special import Outside, Plan, Where
@@ -149,7 +150,7 @@ class _Emitter:
     def _find(self, plan: Plan, symbol: e.Symbol, outside: Outside) -> e.Symbol:
         if outside.where is Where.UNKNOWN:
             owners = self._owners(plan.context, outside)
-            if len(owners) == 1 and _is_there(owners[0], plan.context):
+            if len(owners) == 1 and is_there(owners[0], plan.context):
                 return self._added[(owners[0], outside.name)]
             if owners or symbol.bind != e.STB_WEAK:
                 self._refusals.append(Refusal(plan.context.source, outside.name, _nowhere(outside, owners)))
@@ -171,7 +172,7 @@ class _Emitter:
         """
         owners = [owner for owner, name in self._added if name == outside.name]
         own = [owner for owner in owners if owner == context.object]
-        return own or [owner for owner in owners if _is_there(owner, context)] or owners
+        return own or [owner for owner in owners if is_there(owner, context)] or owners
 
     def _place(self, plan: Plan, whole: e.Section, reloc: e.Reloc, offset: int, outside: Outside) -> None:
         place = f"{PLACE}{len(self.result.relocs)}"
@@ -222,11 +223,6 @@ class _Emitter:
             self._section_symbols[section.name] = symbol
             self.elf.symbols.append(symbol)
         return self._section_symbols[section.name]
-
-
-def _is_there(owner: str, context: ObjectContext) -> bool:
-    """Whether *owner* is in memory whenever the object of *context* is, so that code added to it works there."""
-    return owner in (VMLINUX, context.object) or owner in context.depends
 
 
 def _nowhere(outside: Outside, owners: list[str]) -> str:

@@ -11,12 +11,17 @@ that runs is another one of that name (a weak one that was overridden).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import ElfError, ObjectDiff, Refusal
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
+    ChangedFunction,
+    ElfError,
+    ObjectContext,
+    Refusal,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import Entry
 
 _WIDTHS = {elf.R_64: 8, elf.R_PC64: 8}
@@ -30,22 +35,22 @@ class _Function:
     masked: frozenset[int]
 
 
-def compare(rebuilt: Path, shipped: Path, diff: ObjectDiff) -> list[Refusal]:
-    """A refusal for each changed function whose rebuilt original is not what *shipped* has."""
-    if not diff.changed:
+def compare(rebuilt: Path, shipped: Path, context: ObjectContext, changes: Sequence[ChangedFunction]) -> list[Refusal]:
+    """A refusal for each of *changes* whose rebuilt original is not what *shipped* has."""
+    if not changes:
         return []
-    functions = _functions(elf.read(rebuilt), {changed.name for changed in diff.changed})
+    functions = _functions(elf.read(rebuilt), {changed.name for changed in changes})
     refusals = []
     image = _Image(shipped)
-    for changed in diff.changed:
-        reason = _reason(functions.get(changed.name), image, _entry(diff, changed.name, changed.sympos))
+    for changed in changes:
+        reason = _reason(functions.get(changed.name), image, _entry(context, changed.name, changed.sympos))
         if reason is not None:
-            refusals.append(Refusal(diff.context.source, changed.name, reason))
+            refusals.append(Refusal(context.source, changed.name, reason))
     return refusals
 
 
-def _entry(diff: ObjectDiff, name: str, sympos: int) -> Entry | None:
-    entries = diff.context.symbols.entries(name)
+def _entry(context: ObjectContext, name: str, sympos: int) -> Entry | None:
+    entries = context.symbols.entries(name)
     return entries[max(sympos - 1, 0)] if sympos <= len(entries) and entries else None
 
 

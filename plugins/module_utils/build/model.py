@@ -94,6 +94,11 @@ class ObjectContext:
     depends: frozenset[str] = frozenset()  # modules that are there whenever `object` is
 
 
+def is_there(owner: str, context: ObjectContext) -> bool:
+    """Whether *owner* is in memory whenever the object of *context* is, so that code added to it works there."""
+    return owner in (VMLINUX, context.object) or owner in context.depends
+
+
 @dataclass(frozen=True)
 class ChangedFunction:
     """A function of the running kernel that the patch replaces."""
@@ -104,6 +109,14 @@ class ChangedFunction:
     reason: str
     forced: bool = False  # whether it is replaced under the tasks that are in it
     exit: bool = False  # whether it is the exit function of its module
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A function that a file has no more, which others may call; `why_not` is why it can't be redirected, if so."""
+
+    function: ChangedFunction
+    why_not: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,9 @@ class ObjectDiff:
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    leaving: list[Leaving] = field(default_factory=list)  # those of them that others may call
+    lost_variables: list[str] = field(default_factory=list)  # that only the original file has
+    new_variables: list[str] = field(default_factory=list)  # that only the patched file has
     types: list[str] = field(default_factory=list)  # those that the patch defines anew: "struct foo"
     refusals: list[Refusal] = field(default_factory=list)
     cramped: bool = False  # whether a static branch wants more room; see static_branch.py

@@ -87,12 +87,19 @@ class Pair:
             diff = self._diff(unit, stem, make_original, roomy=True)
         if diff is None:
             return None, []
-        if not diff.changed:
+        leaving = [each.function for each in diff.leaving]
+        if not diff.changed and not leaving:
             return diff, diff.refusals
-        shipped = stem.with_name(f"{stem.name}.shipped.o")
+        shipped, image = stem.with_name(f"{stem.name}.shipped.o"), self._image(unit.object)
         kbuild.compile_unit(self._tree, unit, shipped, self._plain)
-        diff.originals = originals(shipped, [changed.name for changed in diff.changed])
-        return diff, diff.refusals + match.compare(shipped, self._image(unit.object), diff)
+        diff.originals = originals(shipped, [changed.name for changed in (*diff.changed, *leaving)])
+        differing = {
+            refusal.function: refusal.reason for refusal in match.compare(shipped, image, diff.context, leaving)
+        }
+        diff.leaving = [
+            replace(each, why_not=each.why_not or differing.get(each.function.name)) for each in diff.leaving
+        ]
+        return diff, diff.refusals + match.compare(shipped, image, diff.context, diff.changed)
 
     def _diff(self, unit: kbuild.Unit, stem: Path, make_original: _Make, roomy: bool = False) -> ObjectDiff | None:
         """What differs with the patch, if anything; *roomy* if static branches are to be long."""

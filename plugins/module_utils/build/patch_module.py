@@ -33,6 +33,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
     inputs,
     kbuild,
     marks,
+    moves,
     overlay,
     reasons,
     safety,
@@ -297,7 +298,7 @@ class _Build:
                 compared &= diff is not None or not refused
                 if diff is not None:
                     diffs.append(diff)
-        refusals = refusals or refused_as_left(diffs)
+        refusals = refusals or moves.settle(diffs) or refused_as_left(diffs)
         if refusals:
             differences = [each for diff in diffs for each in diff.differences] if compared else None
             raise RefusedError(sorted(set(refusals), key=str), differences)

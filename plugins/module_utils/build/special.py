@@ -85,9 +85,6 @@ DROPPED = (
 
 # A patch module's own sections of these names would do nothing, or too much: they may not change.
 REGISTERED = {
-    "___ksymtab": "the patch exports a symbol or no longer does; leave the exports as they are",
-    "__ksymtab": "the patch exports a symbol or no longer does; leave the exports as they are",
-    ".export_symbol": "the patch exports a symbol or no longer does; leave the exports as they are",
     ".initcall": "the patch changes what runs at boot, which is over",
     ".con_initcall": "the patch changes what runs at boot, which is over",
     ".init": "the patch changes what is used at boot only, which is over",
@@ -114,7 +111,7 @@ READ_AT_BOOT = (
     ".pci_fixup",  # lists functions to call, and a call of the original leads to the patch
 )
 
-# An export more harms nobody: no module that runs knows of it.
+# The running kernel exports what it did: an export more no module that runs knows of, one less stays.
 EXPORTS = ("___ksymtab", "__ksymtab", "__kcrctab", ".export_symbol")
 
 # What only boot uses, and in the kernel itself nothing at all.

@@ -181,13 +181,6 @@ def test_a_changed_cold_part_changes_its_function(pair: Pair) -> None:
         ("", 'int param __attribute__((section("__param"), used)) = 3;', "param", "parameter"),
         ("", 'int tp __attribute__((section("__tracepoints"), used)) = 3;', "tp", "tracepoint"),
         ("", 'int quirk __attribute__((section(".pci_fixup_final"), used)) = 3;', "quirk", "PCI devices"),
-        (
-            'int key __attribute__((section("___ksymtab+key"), used)) = 3;',
-            'int key __attribute__((section("___ksymtab+key"), used)) = 4;',
-            "___ksymtab+key",
-            "export",
-        ),
-        ('int key __attribute__((section("___ksymtab+key"), used)) = 3;', "", "___ksymtab+key", "export"),
     ],
 )
 def test_what_is_refused(pair: Pair, before: str, after: str, what: str, reason: str) -> None:
@@ -278,12 +271,23 @@ def test_exit_code_runs_in_modules_only(pair: Pair) -> None:
     assert (refusal.function, "__exit code" in refusal.reason) == ("leave", True)
 
 
+EXPORT = 'int key __attribute__((section("___ksymtab+key"), used)) = 3;'
+
+
 def test_a_new_export_is_left_out_and_told(pair: Pair) -> None:
     export = 'int fresh(int x) { return x; } void *key __attribute__((section("___ksymtab+fresh"), used)) = fresh;'
     diff = pair.diff(BASE, BASE.replace("* 3", "* 4") + export)
     assert diff.refusals == []
     assert [note.name for note in diff.notes] == ["key"]
     assert "it is not exported" in diff.notes[0].reason
+
+
+@pytest.mark.parametrize("after", ["", EXPORT.replace("= 3", "= 4")], ids=["no longer", "in another way"])
+def test_what_the_kernel_exports_it_goes_on_exporting(pair: Pair, after: str) -> None:
+    diff = pair.diff(BASE + EXPORT, BASE.replace("* 3", "* 4") + after)
+    assert diff.refusals == []
+    assert [note.name for note in diff.notes] == ["key"]
+    assert "goes on exporting it as it did" in diff.notes[0].reason
 
 
 def test_a_quirk_of_a_pci_device_is_patched_like_any_function(pair: Pair) -> None:

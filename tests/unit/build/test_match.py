@@ -13,7 +13,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build import match
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ChangedFunction,
     ObjectContext,
-    ObjectDiff,
+    Refusal,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.symtab import read_symbols
 
@@ -47,10 +47,10 @@ def linked(directory: Path, part: Path) -> Path:
     return out
 
 
-def diff_of(image: Path, *names: str) -> ObjectDiff:
+def compare(rebuilt: Path, image: Path, *names: str) -> list[Refusal]:
     table = read_symbols(image)
     context = ObjectContext("some.c", "vmlinux", {}, table, table)
-    return ObjectDiff(context, changed=[ChangedFunction("vmlinux", name, 0, "changed") for name in names])
+    return match.compare(rebuilt, image, context, [ChangedFunction("vmlinux", name, 0, "changed") for name in names])
 
 
 @pytest.mark.parametrize("link", [True, False], ids=["linked image", "relocatable module"])
@@ -58,7 +58,7 @@ def test_same_code_matches_whatever_relocations_fill_in(tmp_path: Path, link: bo
     shipped = compiled(tmp_path, 3, "shipped")
     image = linked(tmp_path, shipped) if link else shipped
     rebuilt = compiled(tmp_path, 3, "rebuilt")
-    assert match.compare(rebuilt, image, diff_of(image, "same", "changed")) == []
+    assert compare(rebuilt, image, "same", "changed") == []
 
 
 @pytest.mark.parametrize("link", [True, False], ids=["linked image", "relocatable module"])
@@ -66,14 +66,14 @@ def test_another_constant_is_found_and_named(tmp_path: Path, link: bool) -> None
     shipped = compiled(tmp_path, 3, "shipped")
     image = linked(tmp_path, shipped) if link else shipped
     rebuilt = compiled(tmp_path, 4, "rebuilt")
-    (refusal,) = match.compare(rebuilt, image, diff_of(image, "same", "changed"))
+    (refusal,) = compare(rebuilt, image, "same", "changed")
     assert (refusal.file, refusal.function) == ("some.c", "changed")
     assert "first difference at offset" in refusal.reason
 
 
 def test_function_that_is_not_there_is_named(tmp_path: Path) -> None:
     image = compiled(tmp_path, 3, "shipped")
-    (refusal,) = match.compare(image, image, diff_of(image, "missing"))
+    (refusal,) = compare(image, image, "missing")
     assert refusal.function == "missing"
 
 
@@ -84,4 +84,4 @@ def test_sections_of_a_module_may_claim_addresses(tmp_path: Path) -> None:
     subprocess.run(["objcopy", "--change-section-address", ".data=0x420", plain, shipped], check=True)
     headers = subprocess.run(["readelf", "-SW", shipped], capture_output=True, text=True, check=True).stdout
     assert "0000000000000420" in headers
-    assert match.compare(plain, shipped, diff_of(shipped, "same", "changed")) == []
+    assert compare(plain, shipped, "same", "changed") == []

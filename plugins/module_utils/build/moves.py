@@ -1,0 +1,66 @@
+# Copyright: kpatch.fleet contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a patch moves from one file to another: whoever uses it from elsewhere has to find it where it is now.
+
+By itself the one file shows that something is gone, the other something new. A function that was moved is redirected to
+the one that the patch brings, as if it had changed. Variables are in use where they are: another is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Leaving, ObjectDiff, Refusal, is_there
+
+
+def settle(diffs: Iterable[ObjectDiff]) -> list[Refusal]:
+    """Redirect the functions that moved among *diffs*, none of which has refusals; a refusal for what can't follow."""
+    diffs = list(diffs)
+    refusals = list(_moved_variables(diffs))
+    for diff in diffs:
+        for leaving in diff.leaving:
+            arrived = _arrived(diffs, diff, leaving.function.name)
+            if arrived is not None:
+                refusals += _follow(diff, leaving, *arrived)
+    return refusals
+
+
+def _arrived(diffs: Iterable[ObjectDiff], origin: ObjectDiff, name: str) -> tuple[ObjectDiff, e.Symbol] | None:
+    """Where a function of *origin* is now, if the code there is in memory whenever its callers are."""
+    for diff in diffs:
+        for symbol in diff.plan.added if diff.plan is not None else ():
+            if symbol.name == name and is_there(diff.context.object, origin.context):
+                return diff, symbol
+    return None
+
+
+def _follow(origin: ObjectDiff, leaving: Leaving, target: ObjectDiff, symbol: e.Symbol) -> Iterator[Refusal]:
+    function, source = leaving.function, origin.context.source
+    if leaving.why_not is not None:
+        yield Refusal(
+            source,
+            function.name,
+            f"it moves to {target.context.source}, and what calls it elsewhere would go on with the old one: "
+            f"{leaving.why_not}; leave it in its file",
+        )
+    elif origin.plan is not None:
+        origin.changed.append(function)
+        origin.plan.functions.append((function, symbol))
+
+
+def _moved_variables(diffs: Iterable[ObjectDiff]) -> Iterator[Refusal]:
+    """cxl_core's functions moved from pci.c to ras.c: a list that they had there would be an empty one here."""
+    diffs = list(diffs)
+    arrived = {(diff.context.object, name): diff.context.source for diff in diffs for name in diff.new_variables}
+    for diff in diffs:
+        for name in diff.lost_variables:
+            source = arrived.get((diff.context.object, name))
+            if source is not None:
+                yield Refusal(
+                    diff.context.source,
+                    name,
+                    f"it moves to {source}, but is in use where it is, and the patch would have another; leave it in "
+                    "its file",
+                )
