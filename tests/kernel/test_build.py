@@ -26,6 +26,7 @@ VLAN_OPS = "net/8021q/vlan_dev.c"
 VLAN_PROC = "net/8021q/vlanproc.c"
 READ_WRITE = "fs/read_write.c"
 SOFTIRQS = "fs/proc/softirqs.c"
+PROC_UTIL = "fs/proc/util.c"
 
 
 def loaded_as(result: Result) -> str:
@@ -191,6 +192,28 @@ def test_of_a_module_s_functions_of_one_name_the_right_one_is_called(
             assert host.read(f"{MD}/bitmap/metadata") == host.read(f"{MD}/bitmap/location") == "internal"
     finally:
         host.run(f"echo clear > {MD}/array_state; for i in $(seq 50); do modprobe -r md_mod && exit; sleep 0.1; done")
+
+
+def test_a_function_that_moves_is_reached_from_files_that_stay(host: Host, core: Builder) -> None:
+    """What looks up /proc/<pid> is in a third file, and calls the function where it was."""
+    text = (core.tree.source / PROC_UTIL).read_text(encoding="utf-8")
+    function = text[text.index("unsigned name_to_int(") :]
+    fixed = function.replace("{\n", '{\n\tif (!strcmp(qstr->name, "kpatch"))\n\t\treturn 1;\n', 1)
+    include = '#include "internal.h"\n'
+    diff = core.diff(PROC_UTIL, function, "") + core.diff(MEMINFO, include, f"{include}\n{fixed}")
+    result = core.patch("moves", diff)
+    assert result.manifest is not None
+    assert [each["name"] for each in result.manifest["functions"]] == ["name_to_int"]
+    assert result.path is not None
+    host.send(result.path.glob("*.ko"))
+    assert host.script("cat /proc/kpatch/comm").returncode != 0
+    host.load("kpatch_moves")
+    assert host.run("cat /proc/kpatch/comm") == host.run("cat /proc/1/comm")
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
+    # What was found once is remembered for as long as the process lives.
+    host.run("echo 2 > /proc/sys/vm/drop_caches")
+    assert host.script("cat /proc/kpatch/comm").returncode != 0
 
 
 def test_a_header_change_and_a_new_file(host: Host, core: Builder) -> None:
