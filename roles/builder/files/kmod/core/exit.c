@@ -5,8 +5,8 @@
  * It is notrace, so that ftrace can't redirect it. But one function alone calls
  * it, once, and finds it in struct module: that pointer is its site. While it is
  * switched the module is held, so that nobody can call it meanwhile: it switches
- * with the others, whatever their model. A module on its way out can't be held,
- * and nothing is switched until it has gone.
+ * with the others, whatever their model. A module on its way out can't be held: a
+ * patch that comes leaves it alone, one that goes waits until it has gone.
  *
  * Locking: the caller holds kpatch_mutex. delete_module() reads the pointer
  * without it, of a module that can't be held any more.
