@@ -146,7 +146,10 @@ _FORCED = (
     "it is forced: tasks that are in it go on in the old code while others use the new one; the module stays loaded "
     "until the next boot"
 )
-_EXIT = "{0} leaves by it: while it is switched {0} can't be removed, and while {0} is being removed the patch can't be disabled"
+_EXIT = (
+    "{0} leaves by it: while it is switched {0} can't be removed, and while {0} is being removed the patch can't be "
+    "disabled"
+)
 _DATA = "it begins as initialised when the module is loaded, and is gone when it is unloaded"
 
 
