@@ -303,7 +303,7 @@ class _Differ:
 
     def is_last(self, piece: Piece) -> bool:
         """Whether it is what a module runs last: the kernel finds it in struct module, so that it needs no ftrace."""
-        return self.context.object != VMLINUX and any(symbol.name == _EXIT for symbol in piece.symbols)
+        return any(symbol.name == _EXIT for symbol in piece.symbols)
 
     def leaves_by(self, piece: Piece) -> bool:
         """Whether it is that, and ftrace does not see it."""
