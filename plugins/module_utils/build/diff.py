@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
@@ -28,8 +28,8 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ChangedFunction,
     Difference,
     ElfError,
+    Gone,
     Hook,
-    Leaving,
     ObjectContext,
     ObjectDiff,
     Refusal,
@@ -58,7 +58,6 @@ _NOT_EXPORTED = "the patch exports a symbol, which no module that runs knows of;
 _NO_LONGER_EXPORTED = (
     "the patch exports a symbol no longer, or in another way; the running kernel goes on exporting it as it did"
 )
-_EXIT = "cleanup_module"  # what module_exit() calls a function besides
 _MARK = "mend the name, or leave the mark out"
 _UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
 
@@ -108,9 +107,9 @@ class _Differ:
             for piece in self.original
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
         ]
-        self.result.leaving = self.leaving()
-        self.result.lost_variables = [piece.name for piece in self.original if self.is_lost_variable(piece)]
-        self.result.new_variables = [piece.name for piece in self.patched if self.is_new_variable(piece)]
+        self.result.gone = self.gone()
+        self.result.lost_variables = self.variables_alone(self.original, self.pairs.patched)
+        self.result.new_variables = self.variables_alone(self.patched, self.pairs.original)
         self.note_differences(changed, carried, new)
         all_code = (*changed, *carried, *new)
         self.replacing = [piece for piece in all_code if not self.is_over(piece)]
@@ -203,9 +202,8 @@ class _Differ:
     def _private(self, before: Piece) -> bool:
         """Whether a function can't be redirected, nor called from other object files."""
         symbol = before.symbol
-        known = symbol is not None and symbol.bind == e.STB_LOCAL
-        known = known and not self.is_over(before) and not self.leaves_by(before)
-        return known and not self.entries[0].traceable(before)
+        own = symbol is not None and symbol.bind == e.STB_LOCAL and not self.is_over(before)
+        return own and not self.is_untraced_exit(before) and not self.entries[0].traceable(before)
 
     def _callers(self, callee: Piece) -> list[Piece]:
         """The functions that exist already and call *callee*; a call in a .cold part is its function's."""
@@ -263,25 +261,22 @@ class _Differ:
             and not is_dropped(piece.section)
         ]
 
-    def is_lost_variable(self, piece: Piece) -> bool:
-        """Whether only the original file has it."""
-        return _is_variable(piece) and self.pairs.patched(piece) is None and not self.pairs.was_separated(piece)
+    def variables_alone(self, parts: Parts, counterpart: Callable[[Piece], Piece | None]) -> list[str]:
+        """The variables that only one of the files has."""
+        alone = (piece for piece in parts if counterpart(piece) is None and not self.pairs.was_separated(piece))
+        return [piece.name for piece in alone if _is_variable(piece)]
 
-    def is_new_variable(self, piece: Piece) -> bool:
-        """Whether only the patched file has it."""
-        return _is_variable(piece) and self.pairs.original(piece) is None and not self.pairs.was_separated(piece)
-
-    def leaving(self) -> list[Leaving]:
+    def gone(self) -> list[Gone]:
         """The functions that the patched file has no more and that others may call: another file may have got them."""
         found = []
         for piece in self.original:
             symbol = piece.symbol
             mine = symbol is None or symbol.bind == e.STB_LOCAL or self.is_over(piece)
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not mine:
-                found.append(self.leaving_one(piece))
+                found.append(self.gone_one(piece))
         return found
 
-    def leaving_one(self, piece: Piece) -> Leaving:
+    def gone_one(self, piece: Piece) -> Gone:
         """One such function, and why it can't be redirected if it can't."""
         try:
             sympos, why = self.resolver.sympos(piece), None
@@ -291,7 +286,7 @@ class _Differ:
             why = "it has no call to __fentry__"
         elif sympos is None and why is None:
             why = f"{self.context.object} has no symbol of this name"
-        return Leaving(ChangedFunction(self.context.object, piece.name, sympos or 0, "it moves to another file"), why)
+        return Gone(ChangedFunction(self.context.object, piece.name, sympos or 0, "it moves to another file"), why)
 
     def is_over(self, piece: Piece) -> bool:
         """Whether it will not run any more."""
@@ -301,18 +296,14 @@ class _Differ:
         """Whether a module runs it when it is removed."""
         return piece.code and piece.section.name.startswith(".exit") and not self.is_over(piece)
 
-    def is_last(self, piece: Piece) -> bool:
-        """Whether it is what a module runs last: the kernel finds it in struct module, so that it needs no ftrace."""
-        return any(symbol.name == _EXIT for symbol in piece.symbols)
-
-    def leaves_by(self, piece: Piece) -> bool:
-        """Whether it is that, and ftrace does not see it."""
-        return self.is_last(piece) and self.is_exit_code(piece)
+    def is_untraced_exit(self, piece: Piece) -> bool:
+        """Whether it is what a module runs last, and ftrace does not see it: it is replaced in struct module."""
+        return piece.runs_last and self.is_exit_code(piece)
 
     def accept(self, piece: Piece, reason: str) -> bool:
         """Whether a changed function can be replaced in the running kernel; says so, one way or the other."""
         before = known(self.pairs.original(piece), "a changed function has an original")
-        symbol, exits = before.symbol, self.leaves_by(before)
+        symbol, exits = before.symbol, self.is_untraced_exit(before)
         if not exits and any(each.section.name.startswith((".init", ".exit")) for each in (before, piece)):
             self.leave(before, piece)
             return False
@@ -454,7 +445,7 @@ class _Differ:
 
     def check_exit(self) -> None:
         """What a module runs last may change, and not become another function, or none."""
-        ends = [[piece for piece in parts if self.is_last(piece)] for parts in (self.original, self.patched)]
+        ends = [[piece for piece in parts if piece.runs_last] for parts in (self.original, self.patched)]
         before, after = (end[0] if end else None for end in ends)
         if after is not None and self.pairs.original(after) is not before:
             self.refuse(after.name, "it becomes the exit function of its module; change the one that there is")

@@ -112,7 +112,7 @@ class ChangedFunction:
 
 
 @dataclass(frozen=True)
-class Leaving:
+class Gone:
     """A function that a file has no more, which others may call; `why_not` is why it can't be redirected, if so."""
 
     function: ChangedFunction
@@ -171,7 +171,7 @@ class ObjectDiff:
     added_functions: list[Added] = field(default_factory=list)
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    leaving: list[Leaving] = field(default_factory=list)  # those of them that others may call
+    gone: list[Gone] = field(default_factory=list)  # those of them that others may call
     lost_variables: list[str] = field(default_factory=list)  # that only the original file has
     new_variables: list[str] = field(default_factory=list)  # that only the patched file has
     types: list[str] = field(default_factory=list)  # those that the patch defines anew: "struct foo"

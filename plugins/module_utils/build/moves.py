@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import elf as e
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Leaving, ObjectDiff, Refusal, is_there
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import Gone, ObjectDiff, Refusal, is_there
 
 
 def settle(diffs: Iterable[ObjectDiff]) -> list[Refusal]:
@@ -20,10 +20,10 @@ def settle(diffs: Iterable[ObjectDiff]) -> list[Refusal]:
     diffs = list(diffs)
     refusals = list(_moved_variables(diffs))
     for diff in diffs:
-        for leaving in diff.leaving:
-            arrived = _arrived(diffs, diff, leaving.function.name)
+        for gone in diff.gone:
+            arrived = _arrived(diffs, diff, gone.function.name)
             if arrived is not None:
-                refusals += _follow(diff, leaving, *arrived)
+                refusals += _follow(diff, gone, *arrived)
     return refusals
 
 
@@ -36,22 +36,23 @@ def _arrived(diffs: Iterable[ObjectDiff], origin: ObjectDiff, name: str) -> tupl
     return None
 
 
-def _follow(origin: ObjectDiff, leaving: Leaving, target: ObjectDiff, symbol: e.Symbol) -> Iterator[Refusal]:
-    function, source = leaving.function, origin.context.source
-    if leaving.why_not is not None:
+def _follow(origin: ObjectDiff, gone: Gone, target: ObjectDiff, symbol: e.Symbol) -> Iterator[Refusal]:
+    function, source = gone.function, origin.context.source
+    if gone.why_not is not None:
         yield Refusal(
             source,
             function.name,
             f"it moves to {target.context.source}, and what calls it elsewhere would go on with the old one: "
-            f"{leaving.why_not}; leave it in its file",
+            f"{gone.why_not}; leave it in its file",
         )
     elif origin.plan is not None:
+        origin.removed.remove(function.name)
         origin.changed.append(function)
         origin.plan.functions.append((function, symbol))
 
 
 def _moved_variables(diffs: Iterable[ObjectDiff]) -> Iterator[Refusal]:
-    """cxl_core's functions moved from pci.c to ras.c: a list that they had there would be an empty one here."""
+    """A list that moved with the functions that use it would be an empty one beside the one that is in use."""
     diffs = list(diffs)
     arrived = {(diff.context.object, name): diff.context.source for diff in diffs for name in diff.new_variables}
     for diff in diffs:

@@ -87,18 +87,14 @@ class Pair:
             diff = self._diff(unit, stem, make_original, roomy=True)
         if diff is None:
             return None, []
-        leaving = [each.function for each in diff.leaving]
-        if not diff.changed and not leaving:
+        gone = [each.function for each in diff.gone]
+        if not diff.changed and not gone:
             return diff, diff.refusals
         shipped, image = stem.with_name(f"{stem.name}.shipped.o"), self._image(unit.object)
         kbuild.compile_unit(self._tree, unit, shipped, self._plain)
-        diff.originals = originals(shipped, [changed.name for changed in (*diff.changed, *leaving)])
-        differing = {
-            refusal.function: refusal.reason for refusal in match.compare(shipped, image, diff.context, leaving)
-        }
-        diff.leaving = [
-            replace(each, why_not=each.why_not or differing.get(each.function.name)) for each in diff.leaving
-        ]
+        diff.originals = originals(shipped, [changed.name for changed in (*diff.changed, *gone)])
+        differing = {refusal.function: refusal.reason for refusal in match.compare(shipped, image, diff.context, gone)}
+        diff.gone = [replace(each, why_not=each.why_not or differing.get(each.function.name)) for each in diff.gone]
         return diff, diff.refusals + match.compare(shipped, image, diff.context, diff.changed)
 
     def _diff(self, unit: kbuild.Unit, stem: Path, make_original: _Make, roomy: bool = False) -> ObjectDiff | None:

@@ -32,7 +32,8 @@ _PADDING = re.compile(
     rb"(?:\xcc|\x00|\x66*\x90|\x66*\x2e?\x0f\x1f(?:\x00|\x40\x00|\x44\x00{2}|\x80\x00{4}|\x84\x00{5}))*", re.DOTALL
 )
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
-_ENDS = ("init_module", "cleanup_module")  # what module_init() and module_exit() call a function besides
+_EXIT = "cleanup_module"
+_ENDS = ("init_module", _EXIT)  # what module_init() and module_exit() call a function besides
 
 
 class Kind(Enum):
@@ -75,6 +76,11 @@ class Piece:
         if self.section.type == e.SHT_NOBITS:
             return bytes(self.end - self.start)
         return self.section.data[self.start : self.end]
+
+    @property
+    def runs_last(self) -> bool:
+        """Whether it is the exit function of its module, which the kernel finds in struct module."""
+        return any(symbol.name == _EXIT for symbol in self.symbols)
 
     @property
     def code(self) -> bool:

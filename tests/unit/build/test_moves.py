@@ -34,6 +34,7 @@ def test_a_function_that_moved_is_redirected_to_where_it_is_now(pair: Pair) -> N
     assert (names(old.changed), names(new.added_functions)) == (["user"], ["moved"])
     assert moves.settle([old, new]) == []
     assert {function.name: function.reason for function in old.changed}["moved"] == "it moves to another file"
+    assert old.removed == []
     emitted, _path = pair.finished(old, new)
     assert sorted(function.name for function in emitted.functions) == ["moved", "user"]
 
@@ -47,7 +48,7 @@ def test_a_function_that_is_gone_stays_where_it_is(pair: Pair) -> None:
 def test_one_that_its_own_file_alone_calls_is_not_asked_for(pair: Pair) -> None:
     static = f"static noinline {MOVED}{CALLER.splitlines()[1]}"
     old, new = _diff(pair, "old", static, CALLER), _diff(pair, "new", OTHER, OTHER + FIXED)
-    assert old.leaving == []
+    assert old.gone == []
     assert moves.settle([old, new]) == []
 
 
