@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -18,6 +18,47 @@ from host import Host
 from outcome import Outcome
 
 _SERIES = "corpus"
+_LOST = (AssertionError, subprocess.SubprocessError)  # what a Host raises if its machine does not answer
+_ATTEMPTS = 2  # with one module; machines were lost at boot, too, without any (6.12.107 under emulation)
+
+
+class Guest:
+    """The machine of a run, with the core module in it; if it is lost another one takes its place."""
+
+    def __init__(self, start: Callable[[], AbstractContextManager[Host]], core: Path) -> None:
+        self._start, self._core = start, core
+        self._running = ExitStack()
+
+    def __enter__(self) -> Guest:
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def try_module(self, outcome: Outcome, module: str) -> None:
+        """Write into *outcome* what the kernel says of its module, and how many machines were lost with it."""
+        for _attempt in range(_ATTEMPTS):
+            try:
+                outcome.booted = try_module(self._host, outcome, module)
+                return
+            except _LOST as error:
+                outcome.lost += 1
+                outcome.booted = f"the machine was lost with it: {error}"
+                print(f"{outcome.path}: the machine was lost; another one is started", flush=True)
+                self._running.close()
+                self._begin()
+
+    def _begin(self) -> None:
+        self._host = self._running.enter_context(self._start())
+        try:
+            self._host.send([self._core])
+            self._host.load("kpatch")
+            self._host.complaints()
+        except _LOST as error:
+            raise SystemExit(
+                f"the machine was lost before any module was tried; the same command goes on: {error}"
+            ) from error
 
 
 @contextmanager

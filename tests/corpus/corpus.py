@@ -11,6 +11,7 @@ BOOT=0 builds only. What the same builder found out before is not done again: a 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -33,7 +34,6 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import work
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
 from grouping import Grouping
-from host import Host
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("KPATCH_CACHE") or Path.home() / ".cache/kpatch.fleet")
@@ -75,8 +75,9 @@ def main(older: str, newer: str) -> int:
     )
     assert core.path is not None
     boots = os.environ.get("BOOT") != "0"
-    with booted.machine(CACHE, LAB, changes.kernel(CACHE, older)) if boots else nullcontext() as host:
-        outcomes = sorted(_outcomes(chosen, run, host, core.path / "kpatch.ko"), key=lambda each: each.path)
+    start = functools.partial(booted.machine, CACHE, LAB, changes.kernel(CACHE, older))
+    with booted.Guest(start, core.path / "kpatch.ko") if boots else nullcontext() as guest:
+        outcomes = sorted(_outcomes(chosen, run, guest), key=lambda each: each.path)
     of = f"{len(outcomes)} of the {len(found)} changed C files that the kernel is built of were tried"
     text = table.table(
         f"{older} to {newer}", _command(older, newer), outcomes, f"{of}; it is not built of {others} others."
@@ -94,17 +95,13 @@ def _command(older: str, newer: str) -> str:
     return " ".join(["make corpus", f"FROM={older}", f"TO={newer}", *given])
 
 
-def _outcomes(chosen: list[str], run: Run, host: Host | None, core: Path) -> Iterator[outcome.Outcome]:
+def _outcomes(chosen: list[str], run: Run, guest: booted.Guest | None) -> Iterator[outcome.Outcome]:
     """What becomes of each file; a module is loaded as soon as it is built, while others are."""
-    if host is not None:
-        host.send([core])
-        host.load("kpatch")
-        host.complaints()
     objects = makefiles.built(run.tree, print)
     for each in _side_by_side(chosen, run):
-        if host is not None and each.result == outcome.BUILT and each.booted != "ok":
+        if guest is not None and each.result == outcome.BUILT and each.booted != "ok":
             modules = [name for name in objects[each.path] if name != VMLINUX]
-            each.booted = booted.try_module(host, each, modules[0] if modules else "")
+            guest.try_module(each, modules[0] if modules else "")
             run.shelf.keep(each)
             print(f"{each.path}: {each.booted}", flush=True)
         yield each

@@ -40,6 +40,7 @@ class Outcome:
     seconds: float = 0
     module: str = ""  # the file
     booted: str = ""  # what the kernel said of it: "" not tried, "ok", or what went wrong
+    lost: int = 0  # machines, while it was tried
 
 
 class Shelf:

@@ -52,6 +52,10 @@ def _booted(outcomes: list[Outcome]) -> list[str]:
     good = [outcome for outcome in tried if outcome.booted == "ok"]
     said = f"Of the {len(built)} modules, {len(tried)} were loaded into the booted kernel; {len(good)} loaded, "
     lines = [said + "were disabled, enabled again, disabled and unloaded."]
+    again = [outcome for outcome in tried if outcome.lost]
+    if again:
+        lost = sum(outcome.lost for outcome in again)
+        lines += [f"The machine was lost {lost} times; what was tried then was tried again in another one."]
     return lines + [f"- {outcome.path}: {_cell(outcome.booted)}" for outcome in tried if outcome not in good]
 
 
