@@ -26,10 +26,11 @@ import booted
 import changes
 import outcome
 import table
+from ansible_collections.kpatch.fleet.plugins.module_utils.archive import ArchiveError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import core_module, makefiles, patch_module
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.artifact import Result
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.identity import Identity
-from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import VMLINUX, BuildError
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.run import workers
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 from ansible_collections.kpatch.fleet.plugins.plugin_utils.build import patch_sources, read_sources
@@ -141,4 +142,7 @@ def _builder(run: Run) -> Callable[[frozenset[str]], Result]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except (ArchiveError, BuildError) as error:
+        sys.exit(f"corpus: {error}")

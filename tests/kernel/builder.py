@@ -71,6 +71,11 @@ class Builder:
         old_lines, new_lines = before.splitlines(keepends=True), after.splitlines(keepends=True)
         return "".join(difflib.unified_diff(old_lines, new_lines, f"a/{file}", f"b/{file}"))
 
+    def removal(self, file: str) -> str:
+        """The source patch that removes *file*."""
+        lines = (self.tree.source / file).read_text(encoding="utf-8").splitlines(keepends=True)
+        return "".join(difflib.unified_diff(lines, [], f"a/{file}", "/dev/null"))
+
     def modules(self, scratch: Path) -> list[Path]:
         """The modules of kmod/core and kmod/tests, compiled in *scratch*, without debug data."""
         for part, of in (("core", "core"), ("tests", "tests"), ("faults", "core")):

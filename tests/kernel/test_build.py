@@ -194,13 +194,15 @@ def test_of_a_module_s_functions_of_one_name_the_right_one_is_called(
         host.run(f"echo clear > {MD}/array_state; for i in $(seq 50); do modprobe -r md_mod && exit; sleep 0.1; done")
 
 
-def test_a_function_that_moves_is_reached_from_files_that_stay(host: Host, core: Builder) -> None:
+@pytest.mark.parametrize("its_file", ["stays", "goes"])
+def test_a_function_that_moves_is_reached_from_files_that_stay(host: Host, core: Builder, its_file: str) -> None:
     """What looks up /proc/<pid> is in a third file, and calls the function where it was."""
     text = (core.tree.source / PROC_UTIL).read_text(encoding="utf-8")
     function = text[text.index("unsigned name_to_int(") :]
     fixed = function.replace("{\n", '{\n\tif (!strcmp(qstr->name, "kpatch"))\n\t\treturn 1;\n', 1)
     include = '#include "internal.h"\n'
-    diff = core.diff(PROC_UTIL, function, "") + core.diff(MEMINFO, include, f"{include}\n{fixed}")
+    without = core.diff(PROC_UTIL, function, "") if its_file == "stays" else core.removal(PROC_UTIL)
+    diff = without + core.diff(MEMINFO, include, f"{include}\n{fixed}")
     result = core.patch("moves", diff)
     assert result.manifest is not None
     assert [each["name"] for each in result.manifest["functions"]] == ["name_to_int"]

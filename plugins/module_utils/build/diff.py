@@ -92,6 +92,7 @@ class _Differ:
         self.marks = author.read(patched, context.source)
         self.vouched: dict[Piece, str] = {}  # functions that changed and are to be left alone, and how they did
         self.users = (Users(self.original), Users(self.patched))
+        self.taken = addresses_taken(self.original)
         self.replacing: list[Piece] = []  # the functions whose code is another one with the patch
         self.comparison = self.separate_constants()
         self.resolver = Resolver(context, self.original)
@@ -107,7 +108,9 @@ class _Differ:
             for piece in self.original
             if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not _COLD.search(piece.name)
         ]
-        self.result.gone = self.gone()
+        lost = [piece for piece in self.original if self.is_gone(piece)]
+        self.result.gone = [self.gone_one(piece) for piece in lost if self.is_meant_elsewhere(piece)]
+        self.result.lost_callbacks = [piece.name for piece in lost if not self.is_meant_elsewhere(piece)]
         self.result.lost_variables = self.variables_alone(self.original, self.pairs.patched)
         self.result.new_variables = self.variables_alone(self.patched, self.pairs.original)
         self.note_differences(changed, carried, new)
@@ -183,10 +186,10 @@ class _Differ:
 
         Such are static inline functions that were too big to be inlined: the kernel's `inline` implies notrace.
         """
-        taken, carried, work = addresses_taken(self.original), [], list(changed)
+        carried, work = [], list(changed)
         for piece in work:
             before = self.pairs.original(piece)
-            if before is None or id(before) in taken or not self._private(before):
+            if before is None or id(before) in self.taken or not self._private(before):
                 continue
             callers = self._callers(piece)
             if not callers:
@@ -266,18 +269,20 @@ class _Differ:
         alone = (piece for piece in parts if counterpart(piece) is None and not self.pairs.was_separated(piece))
         return [piece.name for piece in alone if _is_variable(piece)]
 
-    def gone(self) -> list[Gone]:
-        """The functions that the patched file has no more and that others may call: another file may have got them."""
-        found = []
-        for piece in self.original:
-            symbol = piece.symbol
-            mine = symbol is None or symbol.bind == e.STB_LOCAL or self.is_over(piece)
-            if piece.kind is Kind.FUNCTION and self.pairs.patched(piece) is None and not mine:
-                found.append(self.gone_one(piece))
-        return found
+    def is_gone(self, piece: Piece) -> bool:
+        """Whether it is a function that the patched file has no more, and that others may call by name or address."""
+        if piece.kind is not Kind.FUNCTION or piece.symbol is None or self.is_over(piece):
+            return False
+        called = piece.symbol.bind != e.STB_LOCAL or id(piece) in self.taken
+        return called and self.pairs.patched(piece) is None
+
+    def is_meant_elsewhere(self, piece: Piece) -> bool:
+        """Whether a function of its name in another file is the same one: no static one has it for itself."""
+        static = piece.symbol is None or piece.symbol.bind == e.STB_LOCAL
+        return not static or any(symbol.undefined and symbol.name == piece.name for symbol in self.patched.elf.symbols)
 
     def gone_one(self, piece: Piece) -> Gone:
-        """One such function, and why it can't be redirected if it can't."""
+        """A function that another file may have got, and why it can't be redirected if it can't."""
         try:
             sympos, why = self.resolver.sympos(piece), None
         except AmbiguousError as error:

@@ -172,6 +172,7 @@ class ObjectDiff:
     added_data: list[Added] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     gone: list[Gone] = field(default_factory=list)  # those of them that others may call
+    lost_callbacks: list[str] = field(default_factory=list)  # static ones of them that others may call by address
     lost_variables: list[str] = field(default_factory=list)  # that only the original file has
     new_variables: list[str] = field(default_factory=list)  # that only the patched file has
     types: list[str] = field(default_factory=list)  # those that the patch defines anew: "struct foo"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.originals impor
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
-_Make = Callable[[Path, bool], None]  # makes the original; whether static branches are to be long
+_Make = Callable[[Path, bool], None]  # makes an object file; whether static branches are to be long
 _Texts = tuple[str, str]  # what the compiler gets to see without and with the patch
 
 
@@ -61,10 +62,14 @@ class Pair:
 
     def added(self, unit: kbuild.Unit) -> Outcome:
         """A unit that the patch adds: all of it is new."""
-        return self._guarded(unit, lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain))
+        return self._guarded(unit, self._nothing(unit), self._sectioned(unit, self._patched))
+
+    def removed(self, unit: kbuild.Unit) -> Outcome:
+        """A unit that the patch takes away: all of it is gone, but stays in the kernel."""
+        return self._guarded(unit, self._sectioned(unit, self._plain), self._nothing(unit))
 
     def _changed(self, unit: kbuild.Unit, texts: Callable[[], _Texts]) -> Outcome:
-        diff, refusals = self._guarded(unit, lambda out, roomy: self._sectioned(unit, out, self._plain, roomy))
+        diff, refusals = self._guarded(unit, *(self._sectioned(unit, place) for place in (self._plain, self._patched)))
         if diff is not None:
             diff.types = layouts.changed(*texts())
         return diff, refusals
@@ -73,18 +78,19 @@ class Pair:
         plain, patched = (kbuild.preprocessed(self._tree, unit, place) for place in (self._plain, self._patched))
         return plain, patched
 
-    def _guarded(self, unit: kbuild.Unit, make_original: _Make) -> Outcome:
+    def _guarded(self, unit: kbuild.Unit, make_original: _Make, make_patched: _Make) -> Outcome:
         folder = self.folder / str(next(self._numbers))
         folder.mkdir()
         try:
-            return self._compare(unit, folder / Path(unit.source).stem, make_original)
+            stem = folder / Path(unit.source).stem
+            return self._compare(unit, stem, functools.partial(self._diff, unit, stem, make_original, make_patched))
         except RefusedError as error:
             return None, error.refusals
 
-    def _compare(self, unit: kbuild.Unit, stem: Path, make_original: _Make) -> Outcome:
-        diff = self._diff(unit, stem, make_original)
+    def _compare(self, unit: kbuild.Unit, stem: Path, differ: Callable[[bool], ObjectDiff | None]) -> Outcome:
+        diff = differ(False)
         if diff is not None and diff.cramped:
-            diff = self._diff(unit, stem, make_original, roomy=True)
+            diff = differ(True)
         if diff is None:
             return None, []
         gone = [each.function for each in diff.gone]
@@ -97,15 +103,23 @@ class Pair:
         diff.gone = [replace(each, why_not=each.why_not or differing.get(each.function.name)) for each in diff.gone]
         return diff, diff.refusals + match.compare(shipped, image, diff.context, diff.changed)
 
-    def _diff(self, unit: kbuild.Unit, stem: Path, make_original: _Make, roomy: bool = False) -> ObjectDiff | None:
+    def _diff(
+        self, unit: kbuild.Unit, stem: Path, make_original: _Make, make_patched: _Make, roomy: bool
+    ) -> ObjectDiff | None:
         """What differs with the patch, if anything; *roomy* if static branches are to be long."""
         original, patched = (stem.with_name(f"{stem.name}.{kind}.o") for kind in ("original", "patched"))
-        self._sectioned(unit, patched, self._patched, roomy)
+        make_patched(patched, roomy)
         make_original(original, roomy)
         if original.read_bytes() == patched.read_bytes():
             return None
         return diff_objects(original, patched, replace(self._context(unit), roomy=roomy))
 
-    def _sectioned(self, unit: kbuild.Unit, out: Path, place: Path, roomy: bool) -> None:
-        before = static_branch.ROOM if roomy else None
-        kbuild.compile_unit(self._tree, unit, out, place, sectioned=True, before=before)
+    def _sectioned(self, unit: kbuild.Unit, place: Path) -> _Make:
+        def make(out: Path, roomy: bool) -> None:
+            before = static_branch.ROOM if roomy else None
+            kbuild.compile_unit(self._tree, unit, out, place, sectioned=True, before=before)
+
+        return make
+
+    def _nothing(self, unit: kbuild.Unit) -> _Make:
+        return lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain)

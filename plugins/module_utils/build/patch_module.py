@@ -286,6 +286,7 @@ class _Build:
             *((pair.changed, unit) for unit in units.changed),
             *((pair.including, unit) for unit in units.including),
             *((pair.added, unit) for unit in units.added),
+            *((pair.removed, unit) for unit in units.removed),
         ]
         diffs: list[ObjectDiff] = []
         refusals: list[Refusal] = []

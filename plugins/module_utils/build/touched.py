@@ -23,27 +23,31 @@ class Touched:
     changed: list[kbuild.Unit] = field(default_factory=list)  # of C files that the patch changes
     including: list[kbuild.Unit] = field(default_factory=list)  # of others, which include what it changes
     added: list[kbuild.Unit] = field(default_factory=list)  # of C files that it adds
+    removed: list[kbuild.Unit] = field(default_factory=list)  # of C files that it takes away
     refusals: list[Refusal] = field(default_factory=list)
     # Every file that may include what the patch changes, compiled or not.
     includers: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.changed) + len(self.including) + len(self.added)
+        return len(self.changed) + len(self.including) + len(self.added) + len(self.removed)
 
 
 def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     """The units that the patch of *files* touches; *texts* are theirs once it is applied."""
     built = makefiles.built(tree, say)
     changed = {file.path for file in files if file.path in built and not file.removed}
+    removed = {file.path for file in files if file.path in built and file.removed}
     included = {file.path for file in files if file.path not in built and (file.header or not file.added)}
     includers, using = users(tree, included, texts, built, say) if included else (set(), set())
-    including = using - changed - {file.path for file in files if file.removed}
-    if changed | including:
-        say(f"{tree.release}: asking kbuild how {len(changed | including)} files are compiled")
-    units, refusals = kbuild.units(tree, {source: built[source] for source in sorted(changed | including)}, say)
+    including = using - changed - removed
+    wanted = sorted(changed | including | removed)
+    if wanted:
+        say(f"{tree.release}: asking kbuild how {len(wanted)} files are compiled")
+    units, refusals = kbuild.units(tree, {source: built[source] for source in wanted}, say)
     touched = Touched(refusals=refusals, includers=includers)
     touched.changed = [unit for unit in units if unit.source in changed]
     touched.including = [unit for unit in units if unit.source in including]
+    touched.removed = [unit for unit in units if unit.source in removed]
     for unit in touched.changed:
         if not unit.traced:
             touched.refusals.append(_refusal(unit.source, _UNTRACED))
@@ -83,9 +87,10 @@ def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> l
 
 def _add(touched: Touched, paths: list[str]) -> None:
     """A new file becomes part of what the changed files beside it are part of: nothing else could call it."""
+    changed = [*touched.removed, *touched.changed]
     for path in paths:
         directory = PurePosixPath(path).parent
-        likes = {unit.object: unit for unit in touched.changed if PurePosixPath(unit.source).parent == directory}
+        likes = {unit.object: unit for unit in changed if PurePosixPath(unit.source).parent == directory}
         if len(likes) == 1:
             touched.added += [kbuild.new_unit(unit, path) for unit in likes.values()]
         elif likes:

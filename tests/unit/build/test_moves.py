@@ -45,6 +45,29 @@ def test_a_function_that_is_gone_stays_where_it_is(pair: Pair) -> None:
     assert ("moved" in names(old.changed), old.removed) == (False, ["moved"])
 
 
+def test_what_moves_out_of_a_file_that_is_removed_is_redirected(pair: Pair) -> None:
+    old, new = _diff(pair, "old", CALLER + MOVED, ""), _diff(pair, "new", OTHER, OTHER + FIXED)
+    assert moves.settle([old, new]) == []
+    assert (names(old.changed), old.removed) == (["moved"], ["user"])
+
+
+KEEPER = 'int (*keeper(void))(int) { return exported("keeper", 1) ? moved : 0; }\n'
+
+
+def test_a_static_one_that_is_called_by_its_address_has_to_stay(pair: Pair) -> None:
+    """A timer holds it; what the other file has may be another function of the name."""
+    old, new = _diff(pair, "old", f"static {MOVED}{KEEPER}", ""), _diff(pair, "new", OTHER, f"static {FIXED}{KEEPER}")
+    (refusal,) = moves.settle([old, new])
+    assert str(refusal).startswith("kernel/old.c: moved: it is static and moves to kernel/new.c, but whoever has its")
+
+
+def test_a_static_one_whose_file_means_the_other_ones_is_redirected(pair: Pair) -> None:
+    old = _diff(pair, "old", f"static {MOVED}{KEEPER}", f"int moved(int);\n{KEEPER}")
+    new = _diff(pair, "new", OTHER, OTHER + FIXED)
+    assert moves.settle([old, new]) == []
+    assert "moved" in names(old.changed)
+
+
 def test_one_that_its_own_file_alone_calls_is_not_asked_for(pair: Pair) -> None:
     static = f"static noinline {MOVED}{CALLER.splitlines()[1]}"
     old, new = _diff(pair, "old", static, CALLER), _diff(pair, "new", OTHER, OTHER + FIXED)
