@@ -10,6 +10,7 @@ could have been known from the diff.
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,45 @@ def test_a_function_that_moves_is_reached_from_files_that_stay(host: Host, core:
     # What was found once is remembered for as long as the process lives.
     host.run("echo 2 > /proc/sys/vm/drop_caches")
     assert host.script("cat /proc/kpatch/comm").returncode != 0
+
+
+MARK = 0x6B70
+
+
+def test_a_c_file_that_another_one_includes_is_patched_in_both(host: Host, core: Builder) -> None:
+    """What loads 32-bit programs is made of the file that loads the others."""
+    arch = "\tif (!elf_check_arch(elf_ex))\n\t\tgoto out;\n"
+    marked = f"\tif (elf_ex->e_flags == {MARK}) {{\n\t\tretval = -EUCLEAN;\n\t\tgoto out;\n\t}}\n"
+    result = core.patch("elf", core.diff("fs/binfmt_elf.c", arch, arch + marked))
+    assert result.manifest is not None
+    assert result.path is not None
+    functions = {(each["name"], each["sympos"]) for each in result.manifest["functions"]}
+    assert functions == {("load_elf_binary", 1), ("load_elf_binary", 2)}
+    host.send(result.path.glob("*.ko"))
+    programs = [_elf(64, 62), _elf(32, 3)]  # EM_X86_64, EM_386
+    assert ["Exec format error" in _executed(host, program) for program in programs] == [True, True]
+    host.load("kpatch_elf")
+    assert ["Structure needs cleaning" in _executed(host, program) for program in programs] == [True, True]
+    assert host.set(loaded_as(result), 0)
+    host.unload(loaded_as(result))
+
+
+def _elf(bits: int, machine: int) -> bytes:
+    """The header of a program, with the mark in its flags, that has nothing else."""
+    places = "QQQ" if bits == 64 else "III"
+    ident = bytes([0x7F, *b"ELF", bits // 32, 1, 1])
+    return struct.pack(f"<16sHHI{places}I6H", ident, 2, machine, 1, 0, 0, 0, MARK, *[0] * 6)
+
+
+def _executed(host: Host, program: bytes) -> str:
+    """What comes of it; a shell would take what the kernel does not know for a script."""
+    lines = [
+        "import os",
+        f"open('/tmp/program', 'wb').write({program!r})",
+        "os.chmod('/tmp/program', 0o755)",
+        "os.execv('/tmp/program', ['program'])",
+    ]
+    return host.script(f"python3 - << 'END'\n{chr(10).join(lines)}\nEND").stderr
 
 
 def test_a_header_change_and_a_new_file(host: Host, core: Builder) -> None:

@@ -23,7 +23,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.manifest import STOPPING
 
-Originals = dict[tuple[str, str], Original]  # by object and function
+Originals = dict[tuple[str, str, int], Original]  # by object, function and sympos
 
 TABLES = "tables.c.j2"
 LIVEPATCH = "livepatch.c.j2"

@@ -58,6 +58,16 @@ class Includes:
         return _reached([*paths, *_ALWAYS], lambda path: self._included.get(path, ())).union(_ALWAYS)
 
 
+def c_files(tree: Tree, say: Say) -> set[str]:
+    """The C files that others include: fs/compat_binfmt_elf.c makes its functions of those in fs/binfmt_elf.c."""
+
+    def read() -> str:
+        targets = {path for included in _graph(tree, say).values() for path in included}
+        return json.dumps(sorted(path for path in targets if path.endswith(".c")))
+
+    return set(json.loads(remembered(tree, "included_c.json", read)))
+
+
 def _reached(paths: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
     reached: set[str] = set()
     work = list(paths)

@@ -411,7 +411,12 @@ class _Build:
 
 
 def _originals(diffs: list[ObjectDiff]) -> glue.Originals:
-    return {(diff.context.object, name): original for diff in diffs for name, original in diff.originals.items()}
+    return {
+        (function.object, function.name, function.sympos): diff.originals[function.name]
+        for diff in diffs
+        for function in diff.changed
+        if function.name in diff.originals
+    }
 
 
 def _undefined(objects: list[Path]) -> set[str]:

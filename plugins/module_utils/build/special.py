@@ -81,6 +81,8 @@ DROPPED = (
     ".printk_index",
     ".BTF_ids",
     ".llvm",
+    "___kcrctab",  # checksums of the exports' types, for modules that will be loaded
+    "__kcrctab",
 )
 
 # A patch module's own sections of these names would do nothing, or too much: they may not change.
@@ -105,14 +107,13 @@ READ_AT_BOOT = (
     ".initcall",
     "_kprobe_blacklist",
     "_error_injection_whitelist",
-    "__kcrctab",
     "__param",
     ".con_initcall",
     ".pci_fixup",  # lists functions to call, and a call of the original leads to the patch
 )
 
 # The running kernel exports what it did: an export more no module that runs knows of, one less stays.
-EXPORTS = ("___ksymtab", "__ksymtab", "__kcrctab", ".export_symbol")
+EXPORTS = ("___ksymtab", "__ksymtab", ".export_symbol")
 
 # What only boot uses, and in the kernel itself nothing at all.
 BOOT = (".init.text", ".init.data", ".init.rodata")

@@ -37,7 +37,9 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     built = makefiles.built(tree, say)
     changed = {file.path for file in files if file.path in built and not file.removed}
     removed = {file.path for file in files if file.path in built and file.removed}
-    included = {file.path for file in files if file.path not in built and (file.header or not file.added)}
+    by_others = includes.c_files(tree, say)
+    own = {file.path for file in files if file.added or (file.path in built and file.path not in by_others)}
+    included = {file.path for file in files if file.header or file.path not in own}
     includers, using = users(tree, included, texts, built, say) if included else (set(), set())
     including = using - changed - removed
     wanted = sorted(changed | including | removed)

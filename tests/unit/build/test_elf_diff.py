@@ -290,6 +290,14 @@ def test_what_the_kernel_exports_it_goes_on_exporting(pair: Pair, after: str) ->
     assert "goes on exporting it as it did" in diff.notes[0].reason
 
 
+def test_an_exports_checksum_goes_with_it(pair: Pair) -> None:
+    """As 5.10 has them; pci_resize_resource() moves to another file in 5.10.262."""
+    checksum = 'asm(".pushsection \\"___kcrctab+key\\",\\"a\\"\\n.weak __crc_key\\n.long __crc_key\\n.popsection");'
+    diff = pair.diff(BASE + EXPORT + checksum, BASE.replace("* 3", "* 4"))
+    assert diff.refusals == []
+    assert [note.name for note in diff.notes] == ["key"]
+
+
 def test_a_quirk_of_a_pci_device_is_patched_like_any_function(pair: Pair) -> None:
     """The list stays the kernel's, and calls the original."""
     table = 'asm(".pushsection .pci_fixup_final,\\"a\\"\\n.balign 16\\n.long 1, 2\\n.long first - .\\n.popsection");'

@@ -23,14 +23,16 @@ KMOD = Path(__file__).parents[3] / "kmod"
 CONSISTENCY = {"leave": "patched_set", "switch": "kernel"}
 EMITTED = EmittedObject(
     functions=[
+        EmittedFunction("some_module", "show", 1, "new_0", "changed"),
         EmittedFunction("some_module", "show", 2, "new_1", "changed"),
-        EmittedFunction("vmlinux", "read.isra.0", 0, "new_0", "changed"),
+        EmittedFunction("vmlinux", "read.isra.0", 0, "new_2", "changed"),
     ],
     relocs=[EmittedReloc("other_module", "place_0", 2, "helper", 0, -4)],
 )
 ORIGINALS = {
-    ("some_module", "show"): Original(0xFEDCBA9876543210, 40, ((0, 5), (9, 4))),
-    ("vmlinux", "read.isra.0"): Original(7, 3, ()),
+    ("some_module", "show", 1): Original(8, 4, ()),
+    ("some_module", "show", 2): Original(0xFEDCBA9876543210, 40, ((0, 5), (9, 4))),
+    ("vmlinux", "read.isra.0", 0): Original(7, 3, ()),
 }
 TYPES = """
 #include <stdbool.h>
@@ -53,7 +55,7 @@ STUB = """
 #define module_param_string(a, b, c, d)
 int kpatch_register(const struct kpatch_patch *patch) { return 0; }
 void kpatch_unregister(const struct kpatch_patch *patch) { }
-char new_0[1], new_1[1], place_0[1];
+char new_0[1], new_1[1], new_2[1], place_0[1];
 #include <stdio.h>
 int main(void)
 {
@@ -63,7 +65,7 @@ int main(void)
     for (unsigned int f = 0; f < o->nr_funcs; f++) {
       const struct kpatch_original *was = o->funcs[f].original;
       printf(" %s,%lu=%d %llx/%u", o->funcs[f].name, o->funcs[f].sympos,
-             o->funcs[f].new_func == new_0 ? 0 : 1, was->checksum, was->size);
+             o->funcs[f].new_func == new_0 ? 0 : o->funcs[f].new_func == new_1 ? 1 : 2, was->checksum, was->size);
       for (unsigned int m = 0; m < was->nr_masked; m++)
         printf("-%u+%u", was->masked[m].offset, was->masked[m].length);
     }
@@ -94,9 +96,9 @@ def test_tables_hold_what_was_emitted(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-Wall", *include, "-o", program, tmp_path / "tables.c"], check=True)
     printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     assert printed.splitlines() == [
-        "vmlinux: read.isra.0,0=0 7/3",
+        "vmlinux: read.isra.0,0=2 7/3",
         "other_module: helper,0-4/2",
-        "some_module: show,2=1 fedcba9876543210/40-0+5-9+4",
+        "some_module: show,1=0 8/4 show,2=1 fedcba9876543210/40-0+5-9+4",
         "4 1 2",
     ]
 

@@ -85,6 +85,11 @@ def test_a_line_includes_if_nothing_is_before_it(tree: Tree) -> None:
     assert found == [set(), set(), {"kernel/spelled.c"}]
 
 
+def test_c_files_that_others_include_are_known(tree: Tree) -> None:
+    (tree.source / "kernel/wrong.c").write_text('#define one two\n#include "core.c"\n')
+    assert includes.c_files(tree, lambda line: None) == {"kernel/core.c"}
+
+
 def test_what_the_compiler_is_told_to_include_reaches_everything(tree: Tree) -> None:
     assert "kernel/core.c" in includers(tree, "include/linux/kconfig.h")
 
