@@ -34,6 +34,13 @@ debian_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
 }
 
+# builder_packages PACKAGE...: install what role builder brings, and these.
+builder_packages() {
+    local packages
+    mapfile -t packages < <(sed -n 's/^  - //p' "$ROOT/roles/builder/vars/main.yml")
+    debian_packages "${packages[@]}" "$@"
+}
+
 # virtual_environment REQUIREMENTS...: a venv that holds what these files name.
 virtual_environment() {
     local stamp file

@@ -71,26 +71,32 @@ class Shelf:
 def find_out(path: str, group: Grouping, build: Build, bound: int) -> Outcome:
     """Build the patch of one changed C file, with what it lacks, unless more than *bound* files may use that."""
     started = time.monotonic()
+    try:
+        outcome, files = _found_out(path, group, build, bound)
+    except Exception:  # whatever it is, it is the builder's fault and belongs into the table
+        outcome, files = Outcome(path, ERROR, reasons=[traceback.format_exc(limit=-4)]), frozenset({path})
+    outcome.files = sorted(files - {path})
+    outcome.seconds = round(time.monotonic() - started, 1)
+    return outcome
+
+
+def _found_out(path: str, group: Grouping, build: Build, bound: int) -> tuple[Outcome, frozenset[str]]:
+    """The outcome, and the files of the patch."""
     files = frozenset({path})
     while True:
         outcome, refusals = _build(path, files, build)
         more = group.lacking(files, refusals)
         if not more:
-            break
+            return outcome, files
         wanted = ", ".join(sorted(more))
         if len(files | more) > MOST_FILES:
             why = f"with {len(files) - 1} other files of the update it still lacks {wanted}"
-            outcome = Outcome(path, INCOMPLETE, reasons=[f"{path}: (whole file): {why}"])
-            break
+            return Outcome(path, INCOMPLETE, reasons=[f"{path}: (whole file): {why}"]), files
         users = group.users(files | more)
         if users > bound:
             why = f"it lacks {wanted}, and {users} C files may use what it then changes"
-            outcome = Outcome(path, WIDE, reasons=[f"{path}: (whole file): {why}"])
-            break
+            return Outcome(path, WIDE, reasons=[f"{path}: (whole file): {why}"]), files
         files |= more
-    outcome.files = sorted(files - {path})
-    outcome.seconds = round(time.monotonic() - started, 1)
-    return outcome
 
 
 def _build(path: str, files: frozenset[str], build: Build) -> tuple[Outcome, list[Refusal]]:
@@ -99,8 +105,6 @@ def _build(path: str, files: frozenset[str], build: Build) -> tuple[Outcome, lis
     except RefusedError as error:
         reasons = [f"{entry.file}: {entry.function}: {entry.reason}" for entry in error.refusals]
         return Outcome(path, _refused(error), reasons=reasons), error.refusals
-    except Exception:  # whatever it is, it is the builder's fault and belongs into the table
-        return Outcome(path, ERROR, reasons=[traceback.format_exc(limit=-4)]), []
     assert made.manifest is not None
     assert made.path is not None
     module = str(made.path / made.manifest["file"])

@@ -349,6 +349,32 @@ def test_what_cannot_be_patched_is_named(
     assert not (core.store / core.kernel.release / "refused").exists()
 
 
+# By way of what it includes, a patch can change what is no C of the kernel's own.
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes", "why"),
+    [
+        ("arch/x86/entry/calling.h", "%r15d, %r15d", "%r15d, %r15d; nop", "arch/x86/entry/entry_64.S", "assembly"),
+        ("lib/vdso/gettimeofday.c", "return ns >> shift;", "return ns >> (shift & 63);", "vclock_gettime.c", "vDSO"),
+        (
+            "arch/x86/include/asm/suspend_64.h",
+            "\tstruct pt_regs regs;\n",
+            "\tunsigned long kpatch;\n\tstruct pt_regs regs;\n",
+            "arch/x86/kernel/asm-offsets.c",
+            "goes by the offsets",
+        ),
+    ],
+    ids=["assembly", "vDSO", "offsets"],
+)
+def test_what_no_patch_can_change_is_named(
+    core: Builder, file: str, old: str, new: str, changes: str, why: str
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        core.patch("refused", core.diff(file, old, new))
+    found = {refusal.file: refusal.reason for refusal in refused.value.refusals if refusal.file.endswith(changes)}
+    assert found
+    assert all("so would it" in reason and why in reason for reason in found.values())
+
+
 def test_a_diff_that_does_not_apply_is_refused(core: Builder) -> None:
     diff = demo("demo-meminfo").replace("struct sysinfo i;", "struct sysinfo j;")
     with pytest.raises(RefusedError) as refused:

@@ -21,9 +21,16 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tre
 
 # "No rule to make target 'crypto/asymmetric_keys/x509.asn1.h', needed by …": the rule wants scripts/asn1_compiler.
 _LACKING = re.compile(r"No rule to make target '[^']+', needed by ")
+# make: flex: No such file or directory; fatal error: openssl/opensslv.h: No such file or directory
+_WHY = re.compile(r"not found|No such file|error:")
 _MADE = ".generators"
 _FOLDERS = ("scripts", "tools", "certs", "usr")
+_TOLD = 3
 _ELF = b"\x7fELF"
+
+
+class PrepareError(BuildError):
+    """The builder lacks what the kernel's build needs; no source patch is to blame."""
 
 
 def lacking(said: str) -> bool:
@@ -42,11 +49,20 @@ def add(tree: Tree, prepare: Callable[[Tree, Path], None], say: Callable[[str], 
         try:
             prepare(tree, copy)
         except BuildError as error:
-            raise BuildError(f"kernel {tree.release}: 'make prepare' failed: {error}") from error
+            raise PrepareError(
+                f"kernel {tree.release}: a program that writes sources can't be made, 'make prepare' failed: "
+                f"{_why(error)}; install what it needs on the builder, as role builder does"
+            ) from error
         for part in _FOLDERS:
             _take(copy / part, tree.objects / part)
     (tree.objects / _MADE).touch()
     return True
+
+
+def _why(error: BuildError) -> str:
+    """The lines that tell it: those of make's other jobs come after them."""
+    told = [line.strip() for line in error.said.splitlines() if _WHY.search(line)]
+    return "; ".join(told[:_TOLD]) or str(error)
 
 
 def _take(made: Path, wanted: Path) -> None:

@@ -151,6 +151,8 @@ def units(
                 goals = [f"-j{workers()}", "objtool-enabled=y", *map(_target, missing)]
                 noted = _NOTED if _runs_objtool_apart(tree) else ()
                 make(tree, "-k", *noted, *goals, first=Path(directory), say=say)
+            except generators.PrepareError:
+                raise
             except BuildError as error:
                 said = error.said or str(error)
     found: list[Unit] = []
@@ -173,7 +175,9 @@ def _runs_objtool_apart(tree: Tree) -> bool:
 
 def _known_unit(tree: Tree, source: str) -> Unit | None:
     commands = _commands_file(tree.objects, _target(source))
-    unit = parse_command(source, commands.read_text(encoding="utf-8")) if commands.is_file() else None
+    text = commands.read_text(encoding="utf-8") if commands.is_file() else ""
+    # Another build's kbuild may be writing it, and is waited for by whoever asks kbuild.
+    unit = parse_command(source, text) if "\n" in text else None
     return unit if unit is not None and _noted_here(tree, unit) else None
 
 
@@ -201,7 +205,9 @@ def parse_command(source: str, text: str) -> Unit:
         else:
             commands[-1].append(word)
     objtool = next((command for command in commands[1:] if command and command[0].endswith("/objtool")), [])
-    return Unit(source, _object(commands[0]), tuple(commands[0]), tuple(objtool))
+    # An assembler file is not told the name of its module.
+    part_of = "" if source.endswith(".S") else _object(commands[0])
+    return Unit(source, part_of, tuple(commands[0]), tuple(objtool))
 
 
 def compile_unit(
@@ -298,7 +304,7 @@ _SCRIPTS = ("arch/x86/module.lds", "scripts/module.lds")
 
 
 def _target(source: str) -> str:
-    return source.removesuffix(".c") + ".o"
+    return str(PurePosixPath(source).with_suffix(".o"))
 
 
 def _about(said: str, source: str) -> str:

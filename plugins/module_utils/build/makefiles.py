@@ -1,7 +1,7 @@
 # Copyright: kpatch.fleet contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which C files a kernel is built of, and what each is linked into: its makefiles, evaluated with its configuration.
+"""Which files a kernel is built of, and what each is linked into: its makefiles, evaluated with its configuration.
 
 Kbuild itself tells this by building. Its makefiles are lists, though (Documentation/kbuild/makefiles.rst): obj-y and
 obj-m name objects and directories, foo-y and foo-objs the parts of foo.o. GNU make evaluates each; nothing is made.
@@ -40,19 +40,37 @@ parts = $($(1:.o=-y)) $($(1:.o=-objs)) $(if $(2),$($(1:.o=-m)))
 list = $(foreach object,$(1),$(info $(2) $(object) $(if $(filter %.o,$(object)),$(call parts,$(object),$(3)))))
 $(call list,$(obj-y) $(lib-y),y)
 $(call list,$(obj-m) $(lib-m),m,m)
+$(call list,$(vobjs-y) $(vobjs32-y),vdso)
 """
+
+VDSO = "the vDSO"
+# What tells assembly where members of structs are; its object is read by the build and linked into nothing.
+OFFSETS = "arch/x86/kernel/asm-offsets.c"
 
 Built = dict[str, list[str]]
 
 
 def built(tree: Tree, say: Say) -> Built:
     """The C files that the kernel is built of, each with what it is part of: "vmlinux" or modules."""
+    return {path: into for path, into in _all(tree, say).items() if not _is_fixed(path, into)}
 
+
+def fixed(tree: Tree, say: Say) -> Built:
+    """The files of which something is made that a patch can't change: assembly, and the C of the vDSO."""
+    found = {path: into for path, into in _all(tree, say).items() if _is_fixed(path, into)}
+    return {**found, OFFSETS: [VMLINUX]} if (tree.source / OFFSETS).is_file() else found
+
+
+def _is_fixed(path: str, into: list[str]) -> bool:
+    return path.endswith(".S") or VDSO in into
+
+
+def _all(tree: Tree, say: Say) -> Built:
     def evaluate() -> str:
         say(f"{tree.release}: reading the kernel's makefiles")
         return json.dumps(_Makefiles(tree).read(), sort_keys=True)
 
-    found: Built = json.loads(remembered(tree, "built.json", evaluate))
+    found: Built = json.loads(remembered(tree, "sources.json", evaluate))
     return found
 
 
@@ -98,19 +116,21 @@ class _Makefiles:
     def _line(self, directory: str, modular: bool, words: list[str]) -> list[tuple[str, bool]]:
         """Note one object and its parts; the directories to go on with."""
         kind, entry, *parts = words if len(words) > 1 else ("", "")
-        if kind not in ("y", "m"):
+        if kind not in ("y", "m", "vdso"):
             return []
         if entry.endswith("/"):
             return [(posixpath.normpath(f"{directory}/{entry}"), modular or kind == "m")]
         # What obj-y lists in a directory that only obj-m leads to is linked into nothing.
         if kind == "y" and modular:
             return []
-        into = VMLINUX if kind == "y" else module_of(entry.removesuffix(".o"))
+        into = {"y": VMLINUX, "vdso": VDSO}.get(kind) or module_of(entry.removesuffix(".o"))
         for part in parts or [entry]:
             self._part(directory, part, into)
         return []
 
     def _part(self, directory: str, part: str, into: str) -> None:
-        source = posixpath.normpath(f"{directory}/{part.removesuffix('.o')}.c")
-        if part.endswith(".o") and (self._tree.source / source).is_file():
+        stem = posixpath.normpath(f"{directory}/{part.removesuffix('.o')}")
+        sources = (f"{stem}.c", f"{stem}.S") if part.endswith(".o") else ()
+        source = next((each for each in sources if (self._tree.source / each).is_file()), None)
+        if source is not None:
             self._found[source].add(into)

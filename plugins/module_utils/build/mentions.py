@@ -10,8 +10,9 @@ what differs counts as differing, too; what is not understood counts as used by 
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.includes import Includes
@@ -95,7 +96,7 @@ class _Search:
         """All files that the files may include, and they themselves; what kbuild generates among it."""
         paths = self._files | self._includes.included(self._files)
         places = {path: self._tree.source / path for path in paths}
-        places.update((str(place), place) for place in self._tree.objects.rglob("*.h"))
+        places.update((str(place), place) for place in _generated(self._tree.objects))
         return {path: place for path, place in places.items() if place.is_file()}
 
     def _understood(self, path: str, place: Path, spelling: Spelling) -> bool:
@@ -122,3 +123,10 @@ class _Search:
         if path in self._changed:
             return spelling.anywhere
         return spelling.beside[posixpath.dirname(path)] if self._own(path) else set()
+
+
+def _generated(objects: Path) -> Iterator[Path]:
+    """The headers that kbuild has made; not what it tries the compiler with for another build, which comes and goes."""
+    for directory, subdirectories, files in os.walk(objects):
+        subdirectories[:] = [name for name in subdirectories if not name.startswith(".tmp_")]
+        yield from (Path(directory, file) for file in files if file.endswith(".h"))

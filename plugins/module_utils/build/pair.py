@@ -12,7 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import kbuild, layouts, match, static_branch, unused
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
+    kbuild,
+    layouts,
+    makefiles,
+    match,
+    static_branch,
+    unused,
+)
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.diff import diff_objects
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     ObjectContext,
@@ -21,6 +28,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import (
     RefusedError,
 )
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.originals import originals
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import WHOLE_FILE
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
@@ -68,6 +76,35 @@ class Pair:
         """A unit that the patch takes away: all of it is gone, but stays in the kernel."""
         return self._guarded(unit, self._sectioned(unit, self._plain), self._nothing(unit))
 
+    def fixed(self, unit: kbuild.Unit) -> Outcome:
+        """A unit that may include what the patch changes, and can't be patched itself."""
+        try:
+            texts = self._preprocessed(unit)
+        except RefusedError as error:
+            return None, error.refusals
+        same = texts[0] == texts[1] or (unit.source.endswith(".c") and unused.differ_in_unused(*texts))
+        if same or self._compiles_alike(unit):
+            return None, []
+        return None, [
+            Refusal(
+                unit.source,
+                WHOLE_FILE,
+                f"what it includes changes, and so would it, but {_why_fixed(unit)}; leave that change out",
+            )
+        ]
+
+    def _compiles_alike(self, unit: kbuild.Unit) -> bool:
+        """Whether its object file is the same; nobody knows if kbuild's command does not make it (32-bit vDSO)."""
+        folder = self._new_folder()
+        bare = replace(unit, objtool=())
+        objects = [folder / name for name in ("original.o", "patched.o")]
+        try:
+            for out, place in zip(objects, (self._plain, self._patched)):
+                kbuild.compile_unit(self._tree, bare, out, place)
+        except RefusedError:
+            return False
+        return objects[0].read_bytes() == objects[1].read_bytes()
+
     def _changed(self, unit: kbuild.Unit, texts: Callable[[], _Texts]) -> Outcome:
         diff, refusals = self._guarded(unit, *(self._sectioned(unit, place) for place in (self._plain, self._patched)))
         if diff is not None:
@@ -79,13 +116,16 @@ class Pair:
         return plain, patched
 
     def _guarded(self, unit: kbuild.Unit, make_original: _Make, make_patched: _Make) -> Outcome:
-        folder = self.folder / str(next(self._numbers))
-        folder.mkdir()
         try:
-            stem = folder / Path(unit.source).stem
+            stem = self._new_folder() / Path(unit.source).stem
             return self._compare(unit, stem, functools.partial(self._diff, unit, stem, make_original, make_patched))
         except RefusedError as error:
             return None, error.refusals
+
+    def _new_folder(self) -> Path:
+        folder = self.folder / str(next(self._numbers))
+        folder.mkdir()
+        return folder
 
     def _compare(self, unit: kbuild.Unit, stem: Path, differ: Callable[[bool], ObjectDiff | None]) -> Outcome:
         diff = differ(False)
@@ -123,3 +163,11 @@ class Pair:
 
     def _nothing(self, unit: kbuild.Unit) -> _Make:
         return lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain)
+
+
+def _why_fixed(unit: kbuild.Unit) -> str:
+    if unit.object == makefiles.VDSO:
+        return "it is the vDSO's, which runs in processes and is mapped into them already"
+    if unit.source == makefiles.OFFSETS:
+        return "assembly goes by the offsets that it tells, and can't be patched"
+    return "it is assembly, which has no call to the function tracer to redirect"

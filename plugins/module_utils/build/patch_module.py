@@ -287,6 +287,7 @@ class _Build:
             *((pair.including, unit) for unit in units.including),
             *((pair.added, unit) for unit in units.added),
             *((pair.removed, unit) for unit in units.removed),
+            *((pair.fixed, unit) for unit in units.fixed),
         ]
         diffs: list[ObjectDiff] = []
         refusals: list[Refusal] = []

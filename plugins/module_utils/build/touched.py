@@ -24,31 +24,35 @@ class Touched:
     including: list[kbuild.Unit] = field(default_factory=list)  # of others, which include what it changes
     added: list[kbuild.Unit] = field(default_factory=list)  # of C files that it adds
     removed: list[kbuild.Unit] = field(default_factory=list)  # of C files that it takes away
+    fixed: list[kbuild.Unit] = field(default_factory=list)  # which include what it changes, and can't be patched
     refusals: list[Refusal] = field(default_factory=list)
     # Every file that may include what the patch changes, compiled or not.
     includers: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.changed) + len(self.including) + len(self.added) + len(self.removed)
+        units = (self.changed, self.including, self.added, self.removed, self.fixed)
+        return sum(map(len, units))
 
 
 def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     """The units that the patch of *files* touches; *texts* are theirs once it is applied."""
-    built = makefiles.built(tree, say)
+    built, fixed = makefiles.built(tree, say), makefiles.fixed(tree, say)
     changed = {file.path for file in files if file.path in built and not file.removed}
     removed = {file.path for file in files if file.path in built and file.removed}
     by_others = includes.c_files(tree, say)
     own = {file.path for file in files if file.added or (file.path in built and file.path not in by_others)}
     included = {file.path for file in files if file.header or file.path not in own}
-    includers, using = users(tree, included, texts, built, say) if included else (set(), set())
+    everything = {**built, **fixed}
+    includers, using = users(tree, included, texts, everything, say) if included else (set(), set())
     including = using - changed - removed
     wanted = sorted(changed | including | removed)
     if wanted:
         say(f"{tree.release}: asking kbuild how {len(wanted)} files are compiled")
-    units, refusals = kbuild.units(tree, {source: built[source] for source in wanted}, say)
+    units, refusals = kbuild.units(tree, {source: everything[source] for source in wanted}, say)
     touched = Touched(refusals=refusals, includers=includers)
     touched.changed = [unit for unit in units if unit.source in changed]
-    touched.including = [unit for unit in units if unit.source in including]
+    touched.including = [unit for unit in units if unit.source in including - fixed.keys()]
+    touched.fixed = [unit for unit in units if unit.source in including & fixed.keys()]
     touched.removed = [unit for unit in units if unit.source in removed]
     for unit in touched.changed:
         if not unit.traced:
@@ -78,12 +82,12 @@ def _before(tree: Tree, path: str) -> str:
 
 def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> list[Refusal]:
     """A refusal for each C file of the patch that no object file of this kernel is made of."""
-    built = makefiles.built(tree, say)
+    built = makefiles.built(tree, say).keys() | makefiles.fixed(tree, say).keys()
     reason = f"kernel {tree.release} is built without it; leave it out of the diff"
     return [
         _refusal(file.path, reason)
         for file in files
-        if not (file.header or file.added or file.path in built or touched.includers & built.keys())
+        if not (file.header or file.added or file.path in built or touched.includers & built)
     ]
 
 

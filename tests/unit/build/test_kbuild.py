@@ -160,6 +160,26 @@ def test_make_prepare_runs_once_and_only_programs_are_taken_from_it(tmp_path: Pa
     assert len(said) == 1
 
 
+def test_what_make_prepare_lacks_is_named_and_no_patch_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = kernel_tree(tmp_path / "some")
+    (tree.source / "scripts").mkdir(parents=True)
+    (tree.source / "scripts/Makefile.build").touch()
+    (tree.source / "Makefile").write_text("$(MAKECMDGOALS): %.o: flask.h\n")
+    tree.objects.mkdir()
+
+    def prepare(_tree: object, _copy: Path) -> None:
+        failed = BuildError("make … prepare: failed with status 2: make: *** Waiting for unfinished jobs....")
+        failed.said = "/bin/sh: 1: flex: not found\nmake[2]: *** [scripts/genksyms/lex.lex.c] Error 127\n" + str(failed)
+        raise failed
+
+    monkeypatch.setattr(kbuild, "_prepare", prepare)
+    with pytest.raises(BuildError, match="prepare' failed: /bin/sh: 1: flex: not found; install") as raised:
+        kbuild.units(tree, {"security/selinux/avc.c": ["vmlinux"]})
+    assert not isinstance(raised.value, RefusedError)
+
+
 # Each goal that make gives up is one more line behind the one that tells why.
 WANTING = """
 $(MAKECMDGOALS): %.o: generated.h
@@ -224,20 +244,24 @@ def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_pat
     assert kbuild._runs_objtool_apart(tree) is apart
 
 
-def test_a_command_that_was_noted_at_another_place_is_asked_for_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+NOTED = COMMAND.format(module="", objtool="")
+
+
+@pytest.mark.parametrize("there", [NOTED, NOTED[:60], ""], ids=["elsewhere", "half", "empty"])
+def test_a_command_that_was_noted_at_another_place_or_is_being_written_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
     tree = kernel_tree(tmp_path)
     (tree.source / "scripts").mkdir(parents=True)
     (tree.source / "scripts/Makefile.build").touch()
     noted = tree.objects / "net/some/.part.o.cmd"
     noted.parent.mkdir(parents=True)
-    noted.write_text(COMMAND.format(module="", objtool=""))
+    noted.write_text(there)
     asked: list[str] = []
 
     def make(_tree: Tree, *arguments: str, **_others: object) -> str:
         asked.extend(argument for argument in arguments if argument.endswith(".o"))
-        noted.write_text(COMMAND.format(module="", objtool="").replace("/tree/source", str(tree.source)))
+        noted.write_text(NOTED.replace("/tree/source", str(tree.source)))
         return ""
 
     monkeypatch.setattr(kbuild, "make", make)

@@ -319,6 +319,16 @@ def test_what_kbuild_generates_counts(tmp_path: Path) -> None:
     assert touched.users(tree, [HEADER], {HEADER: case.after}, built, lambda line: None)[1] == set(built)
 
 
+def test_what_kbuild_tries_the_compiler_with_does_not(tmp_path: Path) -> None:
+    """It is another build's, and gone a moment later: reading it failed then, in one of four hundred builds."""
+    case = CASES["one that is new"]
+    tree = kernel_tree(tmp_path)
+    (tree.objects / ".tmp_4711").mkdir(parents=True)
+    (tree.objects / ".tmp_4711/tried.h").write_text("static int made(void) { return dst_dev(1); }\n")
+    built = sources(tree.source, case)
+    assert touched.users(tree, [HEADER], {HEADER: case.after}, built, lambda line: None)[1] == set()
+
+
 def compiled(root: Path, path: str, header: str) -> bytes:
     """The object file of *path* with this text of the header."""
     folder = root / "source"

@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import debian, toolchain
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.model import BuildError
 
+ROOT = Path(__file__).parents[3]
 BULLSEYE = "gcc-10 (Debian 10.2.1-6) 10.2.1 20210110"
 FORKY = "x86_64-linux-gnu-gcc-16 (Debian 16.2.0-3) 16.2.0"
 
@@ -94,3 +96,9 @@ class _NoArchive:
 
 def _no_archive(_cache: Path, _suite: str) -> _NoArchive:
     return _NoArchive()
+
+
+def test_a_builder_has_what_the_roots_have() -> None:
+    """Else patches of SELinux are refused for kernels of its own suite: a program writes their headers."""
+    variables = yaml.safe_load((ROOT / "roles/builder/vars/main.yml").read_text(encoding="utf-8"))
+    assert set(toolchain._PACKAGES) <= set(variables["builder_packages"])

@@ -33,6 +33,14 @@ FILES = {
     "drivers/net/sub/shared.c": "",
     "drivers/Makefile": "obj-y += net/ bits_$(BITS).o\n",
     "drivers/bits_64.c": "",
+    "arch/x86/Kbuild": "obj-y := entry/\n",
+    "arch/x86/entry/Makefile": "obj-y := vdso/\n",
+    "arch/x86/entry/vdso/Makefile": "obj-y := vma.o\nvobjs-y := time.o note.o\nvobjs32-y := vdso32/time.o\n",
+    "arch/x86/entry/vdso/vma.c": "",
+    "arch/x86/entry/vdso/time.c": "",
+    "arch/x86/entry/vdso/note.S": "",
+    "arch/x86/entry/vdso/vdso32/time.c": "",
+    "arch/x86/kernel/asm-offsets.c": "",
     "kernel/Kbuild": "obj-y := core.o assembler.o\n",
     "kernel/Makefile": "obj-y := wrong.o\n",
     "kernel/core.c": "#include <asm/types.h>\n",
@@ -102,6 +110,7 @@ def test_a_patch_may_make_a_file_include_another(tree: Tree) -> None:
 
 def test_makefiles_tell_what_is_built_and_into_what(tree: Tree) -> None:
     assert makefiles.built(tree, lambda line: None) == {
+        "arch/x86/entry/vdso/vma.c": ["vmlinux"],
         "drivers/net/one.c": ["vmlinux"],
         "drivers/net/two.c": ["vmlinux"],
         "drivers/net/three.c": ["also", "my_mod"],
@@ -110,3 +119,10 @@ def test_makefiles_tell_what_is_built_and_into_what(tree: Tree) -> None:
         "kernel/core.c": ["vmlinux"],
     }
     assert not (tree.objects / "made").exists()
+    assert makefiles.fixed(tree, lambda line: None) == {
+        "arch/x86/entry/vdso/note.S": [makefiles.VDSO],
+        "arch/x86/entry/vdso/time.c": [makefiles.VDSO],
+        "arch/x86/entry/vdso/vdso32/time.c": [makefiles.VDSO],
+        "arch/x86/kernel/asm-offsets.c": ["vmlinux"],
+        "kernel/assembler.S": ["vmlinux"],
+    }

@@ -39,3 +39,14 @@ def test_what_is_refused(reason: str, differences: list[Difference] | None, resu
     alone = mock.create_autospec(Grouping, instance=True)
     alone.lacking.return_value = set()
     assert outcome.find_out("fs/one.c", alone, build, 1).result == result
+
+
+def test_what_fails_beside_the_builder_is_an_error_of_that_file() -> None:
+    def build(files: frozenset[str]) -> Any:
+        raise RefusedError([Refusal("fs/one.c", "table", IN_USE)], [CODE])
+
+    group = mock.create_autospec(Grouping, instance=True)
+    group.lacking.side_effect = FileNotFoundError("objects/.tmp_4711")
+    found = outcome.find_out("fs/one.c", group, build, 1)
+    assert (found.result, found.files) == (outcome.ERROR, [])
+    assert "objects/.tmp_4711" in found.reasons[0]

@@ -19,6 +19,7 @@ _RAISED = {
     "ArchiveError",
     "LabError",
     "ElfError",
+    "PrepareError",
 }
 _REFUSED = {"Refusal", "_refused"}
 
