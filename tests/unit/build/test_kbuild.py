@@ -247,7 +247,10 @@ def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_pat
 NOTED = COMMAND.format(module="", objtool="")
 
 
-@pytest.mark.parametrize("there", [NOTED, NOTED[:60], ""], ids=["elsewhere", "half", "empty"])
+HALF = COMMAND.format(module="", objtool="; ./tools/objtool/objtool").split("\n")[0].replace("/tree/source", "{source}")
+
+
+@pytest.mark.parametrize("there", [NOTED, NOTED[:12], HALF, ""], ids=["elsewhere", "begun", "half", "empty"])
 def test_a_command_that_was_noted_at_another_place_or_is_being_written_is_asked_for_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
@@ -256,7 +259,7 @@ def test_a_command_that_was_noted_at_another_place_or_is_being_written_is_asked_
     (tree.source / "scripts/Makefile.build").touch()
     noted = tree.objects / "net/some/.part.o.cmd"
     noted.parent.mkdir(parents=True)
-    noted.write_text(there)
+    noted.write_text(there.replace("{source}", str(tree.source)))
     asked: list[str] = []
 
     def make(_tree: Tree, *arguments: str, **_others: object) -> str:
