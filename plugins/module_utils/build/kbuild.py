@@ -10,6 +10,7 @@ so the variables that it would set before it calls itself anew are set here, and
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -254,7 +255,9 @@ def asked(tree: Tree, which: Unit, place: Path, *options: str) -> str:
 
 def _command(tree: Tree, which: Unit, out: Path) -> list[str]:
     """The compile command, to be run in a workplace."""
-    return [word.replace(f"{tree.source}/", f"{SOURCE}/") for word in _redirected(which.compiler, out)]
+    # -I$(srctree) has no slash behind it; the vDSO of 7.2 finds what it includes by it.
+    source = re.compile(rf"{re.escape(str(tree.source))}(?=/|$)")
+    return [source.sub(SOURCE, word) for word in _redirected(which.compiler, out)]
 
 
 def _compile(tree: Tree, which: Unit, command: Sequence[Arg], place: Path) -> str:

@@ -48,7 +48,7 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     wanted = sorted(changed | including | removed)
     if wanted:
         say(f"{tree.release}: asking kbuild how {len(wanted)} files are compiled")
-    units, refusals = kbuild.units(tree, {source: everything[source] for source in wanted}, say)
+    units, refusals = _units(tree, wanted, everything, say)
     touched = Touched(refusals=refusals, includers=includers)
     touched.changed = [unit for unit in units if unit.source in changed]
     touched.including = [unit for unit in units if unit.source in including - fixed.keys()]
@@ -61,6 +61,20 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     return touched
 
 
+def _units(
+    tree: Tree, sources: Iterable[str], into: makefiles.Built, say: Say
+) -> tuple[list[kbuild.Unit], list[Refusal]]:
+    """How the files are compiled; the offsets like any other, since not every kbuild has a rule for them (5.10)."""
+    asked = {source: into[source] for source in sources}
+    offsets = asked.pop(makefiles.OFFSETS, None)
+    units, refusals = kbuild.units(tree, asked, say)
+    if offsets is not None:
+        (like,), _none = kbuild.units(tree, {_ALWAYS_BUILT: offsets}, say)
+        units.append(kbuild.new_unit(like, makefiles.OFFSETS))
+    return units, refusals
+
+
+_ALWAYS_BUILT = "init/main.c"
 _UNTRACED = "it is compiled without calls to the function tracer, so nothing in it can be redirected"
 
 

@@ -49,6 +49,15 @@ def test_replayed_command_has_another_output_and_no_dependencies() -> None:
     assert len(command) == len(unit().compiler) - 1
 
 
+def test_a_command_looks_for_all_of_the_source_in_its_workplace(tmp_path: Path) -> None:
+    """Else a file is found that the patch does not change."""
+    tree = kernel_tree(tmp_path)
+    top = tree.source
+    words = ("gcc", f"-I{top}", f"-I{top}/include", f"-I{top}-other", "-o", "part.o", f"{top}/net/part.c")
+    command = kbuild._command(tree, kbuild.Unit("net/part.c", "vmlinux", words, ()), Path("/out.o"))
+    assert command == ["gcc", "-Isource", "-Isource/include", f"-I{top}-other", "-o", "/out.o", "source/net/part.c"]
+
+
 def test_overlay_shows_replaced_files_with_their_neighbours(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "fs/proc").mkdir(parents=True)
