@@ -360,7 +360,7 @@ def test_what_cannot_be_patched_is_named(
             "\tstruct pt_regs regs;\n",
             "\tunsigned long kpatch;\n\tstruct pt_regs regs;\n",
             "arch/x86/kernel/asm-offsets.c",
-            "goes by the offsets",
+            "offsets in structs",
         ),
     ],
     ids=["assembly", "vDSO", "offsets"],

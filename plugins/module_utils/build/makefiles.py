@@ -44,8 +44,16 @@ $(call list,$(vobjs-y) $(vobjs32-y),vdso)
 """
 
 VDSO = "the vDSO"
-# What tells assembly where members of structs are; its object is read by the build and linked into nothing.
-OFFSETS = "arch/x86/kernel/asm-offsets.c"
+# Of these the build makes headers full of numbers, by which assembly goes, and links them into nothing: where members
+# of structs are, how many flags a page has. Each with a file that is compiled as it would be, for not every kbuild has a
+# rule that makes an object of it (5.10).
+NUMBERS = {
+    "arch/x86/kernel/asm-offsets.c": "init/main.c",
+    "arch/x86/kvm/kvm-asm-offsets.c": "arch/x86/kvm/x86.c",
+    "arch/x86/hyperv/mshv-asm-offsets.c": "arch/x86/hyperv/hv_init.c",
+    "kernel/bounds.c": "init/main.c",
+    "kernel/sched/rq-offsets.c": "kernel/sched/core.c",
+}
 
 Built = dict[str, list[str]]
 
@@ -56,9 +64,13 @@ def built(tree: Tree, say: Say) -> Built:
 
 
 def fixed(tree: Tree, say: Say) -> Built:
-    """The files of which something is made that a patch can't change: assembly, and the C of the vDSO."""
-    found = {path: into for path, into in _all(tree, say).items() if _is_fixed(path, into)}
-    return {**found, OFFSETS: [VMLINUX]} if (tree.source / OFFSETS).is_file() else found
+    """The files of which something is made that a patch can't change: assembly, the C of the vDSO, numbers."""
+    everything = _all(tree, say)
+    found = {path: into for path, into in everything.items() if _is_fixed(path, into)}
+    for path, like in NUMBERS.items():
+        if like in everything and (tree.source / path).is_file():
+            found[path] = everything[like]
+    return found
 
 
 def _is_fixed(path: str, into: list[str]) -> bool:

@@ -168,6 +168,6 @@ class Pair:
 def _why_fixed(unit: kbuild.Unit) -> str:
     if unit.object == makefiles.VDSO:
         return "it is the vDSO's, which runs in processes and is mapped into them already"
-    if unit.source == makefiles.OFFSETS:
-        return "assembly goes by the offsets that it tells, and can't be patched"
+    if unit.source in makefiles.NUMBERS:
+        return "the build makes numbers of it by which assembly goes, offsets in structs, and which stay"
     return "it is assembly, which has no call to the function tracer to redirect"

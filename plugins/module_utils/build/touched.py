@@ -64,17 +64,16 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
 def _units(
     tree: Tree, sources: Iterable[str], into: makefiles.Built, say: Say
 ) -> tuple[list[kbuild.Unit], list[Refusal]]:
-    """How the files are compiled; the offsets like any other, since not every kbuild has a rule for them (5.10)."""
+    """How the files are compiled; those of which numbers are made like another one."""
     asked = {source: into[source] for source in sources}
-    offsets = asked.pop(makefiles.OFFSETS, None)
+    numbers = {source: asked.pop(source) for source in makefiles.NUMBERS if source in asked}
     units, refusals = kbuild.units(tree, asked, say)
-    if offsets is not None:
-        (like,), _none = kbuild.units(tree, {_ALWAYS_BUILT: offsets}, say)
-        units.append(kbuild.new_unit(like, makefiles.OFFSETS))
+    for source, objects in numbers.items():
+        (like,), _none = kbuild.units(tree, {makefiles.NUMBERS[source]: objects[:1]}, say)
+        units.append(kbuild.new_unit(like, source))
     return units, refusals
 
 
-_ALWAYS_BUILT = "init/main.c"
 _UNTRACED = "it is compiled without calls to the function tracer, so nothing in it can be redirected"
 
 

@@ -40,7 +40,11 @@ FILES = {
     "arch/x86/entry/vdso/time.c": "",
     "arch/x86/entry/vdso/note.S": "",
     "arch/x86/entry/vdso/vdso32/time.c": "",
+    "kernel/bounds.c": "",
     "arch/x86/kernel/asm-offsets.c": "",
+    "arch/x86/kvm/kvm-asm-offsets.c": "",
+    "init/Makefile": "obj-y := main.o\n",
+    "init/main.c": "",
     "kernel/Kbuild": "obj-y := core.o assembler.o\n",
     "kernel/Makefile": "obj-y := wrong.o\n",
     "kernel/core.c": "#include <asm/types.h>\n",
@@ -116,6 +120,7 @@ def test_makefiles_tell_what_is_built_and_into_what(tree: Tree) -> None:
         "drivers/net/three.c": ["also", "my_mod"],
         "drivers/net/sub/shared.c": ["shared"],
         "drivers/bits_64.c": ["vmlinux"],
+        "init/main.c": ["vmlinux"],
         "kernel/core.c": ["vmlinux"],
     }
     assert not (tree.objects / "made").exists()
@@ -125,4 +130,5 @@ def test_makefiles_tell_what_is_built_and_into_what(tree: Tree) -> None:
         "arch/x86/entry/vdso/vdso32/time.c": [makefiles.VDSO],
         "arch/x86/kernel/asm-offsets.c": ["vmlinux"],
         "kernel/assembler.S": ["vmlinux"],
+        "kernel/bounds.c": ["vmlinux"],
     }
