@@ -45,8 +45,8 @@ $(call list,$(vobjs-y) $(vobjs32-y),vdso)
 
 VDSO = "the vDSO"
 # Of these the build makes headers full of numbers, by which assembly goes, and links them into nothing: where members
-# of structs are, how many flags a page has. Each with a file that is compiled as it would be: not every kbuild has a rule
-# that makes an object of it (5.10).
+# of structs are, how many flags a page has. Each with a file that is compiled as it would be: not every kbuild has a
+# rule that makes an object of it (5.10).
 NUMBERS = {
     "arch/x86/kernel/asm-offsets.c": "init/main.c",
     "arch/x86/kvm/kvm-asm-offsets.c": "arch/x86/kvm/x86.c",
