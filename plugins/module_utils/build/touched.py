@@ -40,8 +40,8 @@ def find(tree: Tree, files: list[FilePatch], texts: Texts, say: Say) -> Touched:
     changed = {file.path for file in files if file.path in built and not file.removed}
     removed = {file.path for file in files if file.path in built and file.removed}
     by_others = includes.c_files(tree, say)
-    own = {file.path for file in files if file.added or (file.path in built and file.path not in by_others)}
-    included = {file.path for file in files if file.header or file.path not in own}
+    alone = {file.path for file in files if file.added or (file.path in built and file.path not in by_others)}
+    included = {file.path for file in files if file.header or file.path not in alone}
     everything = {**built, **fixed}
     includers, using = users(tree, included, texts, everything, say) if included else (set(), set())
     including = using - changed - removed
@@ -69,8 +69,9 @@ def _units(
     numbers = {source: asked.pop(source) for source in makefiles.NUMBERS if source in asked}
     units, refusals = kbuild.units(tree, asked, say)
     for source, objects in numbers.items():
-        (like,), _none = kbuild.units(tree, {makefiles.NUMBERS[source]: objects[:1]}, say)
-        units.append(kbuild.new_unit(like, source))
+        likes, failed = kbuild.units(tree, {makefiles.NUMBERS[source]: objects[:1]}, say)
+        units += [kbuild.new_unit(like, source) for like in likes]
+        refusals += failed
     return units, refusals
 
 
