@@ -256,7 +256,11 @@ def test_kbuild_that_runs_objtool_apart_is_known(rule: str, apart: bool, tmp_pat
 NOTED = COMMAND.format(module="", objtool="")
 
 
-HALF = COMMAND.format(module="", objtool="; ./tools/objtool/objtool").split("\n")[0].replace("/tree/source", "{source}")
+HALF = (
+    COMMAND.format(module="", objtool="; ./tools/objtool/objtool")
+    .partition("\n")[0]
+    .replace("/tree/source", "{source}")
+)
 
 
 @pytest.mark.parametrize("there", [NOTED, NOTED[:12], HALF, ""], ids=["elsewhere", "begun", "half", "empty"])
