@@ -19,14 +19,16 @@ from outcome import Outcome
 
 _SERIES = "corpus"
 _LOST = (AssertionError, subprocess.SubprocessError)  # what a Host raises if its machine does not answer
+_WORDS = 60  # lines: an oops, and what came before it
 _ATTEMPTS = 2  # with one module; machines were lost at boot, too, without any (6.12.107 under emulation)
 
 
 class Guest:
     """The machine of a run, with the core module in it; if it is lost another one takes its place."""
 
-    def __init__(self, start: Callable[[], AbstractContextManager[Host]], core: Path) -> None:
-        self._start, self._core = start, core
+    def __init__(self, start: Callable[[], AbstractContextManager[Host]], core: Path, console: Path) -> None:
+        """*console* is where the machine that *start* starts writes what it has to say."""
+        self._start, self._core, self._console = start, core, console
         self._running = ExitStack()
 
     def __enter__(self) -> Guest:
@@ -45,9 +47,14 @@ class Guest:
             except _LOST as error:
                 outcome.lost += 1
                 outcome.booted = f"the machine was lost with it: {error}"
-                print(f"{outcome.path}: the machine was lost; another one is started", flush=True)
+                print(f"{outcome.path}: the machine was lost; another one is started. Its last words:", flush=True)
+                print(self._last_words(), flush=True)
                 self._running.close()
                 self._begin()
+
+    def _last_words(self) -> str:
+        text = self._console.read_text(encoding="utf-8", errors="replace") if self._console.is_file() else ""
+        return "\n".join(text.splitlines()[-_WORDS:])
 
     def _begin(self) -> None:
         self._host = self._running.enter_context(self._start())
@@ -61,6 +68,11 @@ class Guest:
             ) from error
 
 
+def console(cache: Path, lab: str) -> Path:
+    """Where the lab keeps what the machine's kernel has said."""
+    return cache / "lab" / lab / _SERIES / "serial.log"
+
+
 @contextmanager
 def machine(cache: Path, lab: str, kernel: debian.DebianKernel) -> Iterator[Host]:
     """A machine of the lab that runs *kernel*; it goes away afterwards."""
@@ -68,15 +80,15 @@ def machine(cache: Path, lab: str, kernel: debian.DebianKernel) -> Iterator[Host
         "lab_name": lab,
         "kpatch_cache": str(cache),
         "lab_kernels": {_SERIES: {"suite": kernel.suite, "package": kernel.image}},
-        "lab_hosts": [{"name": "corpus", "kernel": _SERIES}],
+        "lab_hosts": [{"name": _SERIES, "kernel": _SERIES}],
     }
     _lab({**variables, "lab_state": "absent"})
     try:
         _lab({**variables, "lab_state": "present"})
         inventory = yaml.safe_load((cache / "lab" / lab / "inventory.yml").read_text(encoding="utf-8"))
-        entry = inventory["all"]["children"]["kpatch_fleet"]["hosts"]["corpus"]
+        entry = inventory["all"]["children"]["kpatch_fleet"]["hosts"][_SERIES]
         with tempfile.TemporaryDirectory(prefix="kpatch-ssh-") as control:
-            yield Host("corpus", entry, Path(control))
+            yield Host(_SERIES, entry, Path(control))
     finally:
         _lab({**variables, "lab_state": "absent"})
 

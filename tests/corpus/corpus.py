@@ -77,8 +77,9 @@ def main(older: str, newer: str) -> int:
     assert core.path is not None
     boots = os.environ.get("BOOT") != "0"
     start = functools.partial(booted.machine, CACHE, LAB, changes.kernel(CACHE, older))
-    with booted.Guest(start, core.path / "kpatch.ko") if boots else nullcontext() as guest:
-        outcomes = sorted(_outcomes(chosen, run, guest), key=lambda each: each.path)
+    guest = booted.Guest(start, core.path / "kpatch.ko", booted.console(CACHE, LAB))
+    with guest if boots else nullcontext() as booted_guest:
+        outcomes = sorted(_outcomes(chosen, run, booted_guest), key=lambda each: each.path)
     of = f"{len(outcomes)} of the {len(found)} changed C files that the kernel is built of were tried"
     text = table.table(
         f"{older} to {newer}", _command(older, newer), outcomes, f"{of}; it is not built of {others} others."

@@ -47,13 +47,18 @@ class Machines:
         (2, "the machine was lost with it: Command 'ssh' timed out after 180 seconds", 3),
     ],
 )
-def test_a_lost_machine_is_replaced(lost: int, said: str, started: int) -> None:
+def test_a_lost_machine_is_replaced(
+    lost: int, said: str, started: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = tmp_path / "serial.log"
+    console.write_text("PANIC: double fault, error_code: 0x0\n")
     machines = Machines(lost)
     first, second = Outcome("fs/one.c", BUILT, module="one.ko"), Outcome("fs/two.c", BUILT, module="two.ko")
-    with booted.Guest(machines.start, Path("kpatch.ko")) as guest:
+    with booted.Guest(machines.start, Path("kpatch.ko"), console) as guest:
         guest.try_module(first, "")
         guest.try_module(second, "")
         assert machines.running == 1
+    assert capsys.readouterr().out.count("PANIC") == lost
     assert (first.booted, first.lost) == (said, lost)
     assert (second.booted, second.lost) == ("ok", 0)
     assert (machines.started, machines.running) == (started, 0)
@@ -63,4 +68,4 @@ def test_a_machine_that_is_lost_at_once_ends_the_run() -> None:
     host = mock.create_autospec(Host, instance=True)
     host.load.side_effect = AssertionError("corpus: insmod /run/kpt/kpatch.ko")
     with pytest.raises(SystemExit, match="lost before any module was tried.*insmod"):
-        booted.Guest(lambda: nullcontext(host), Path("kpatch.ko")).__enter__()
+        booted.Guest(lambda: nullcontext(host), Path("kpatch.ko"), Path("none")).__enter__()
