@@ -20,7 +20,7 @@ from outcome import Outcome
 _SERIES = "corpus"
 _LOST = (AssertionError, subprocess.SubprocessError)  # what a Host raises if its machine does not answer
 _WORDS = 60  # lines: an oops, and what came before it
-_ATTEMPTS = 2  # with one module; machines were lost at boot, too, without any (6.12.107 under emulation)
+_ATTEMPTS = 2  # with one module: a machine may be lost for reasons of its own
 
 
 class Guest:

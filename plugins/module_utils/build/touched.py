@@ -96,12 +96,13 @@ def _before(tree: Tree, path: str) -> str:
 
 def unbuilt(tree: Tree, files: list[FilePatch], touched: Touched, say: Say) -> list[Refusal]:
     """A refusal for each C file of the patch that no object file of this kernel is made of."""
-    built = makefiles.built(tree, say).keys() | makefiles.fixed(tree, say).keys()
+    built = makefiles.built(tree, say)
+    somewhere = built.keys() | makefiles.fixed(tree, say).keys()
     reason = f"kernel {tree.release} is built without it; leave it out of the diff"
     return [
         _refusal(file.path, reason)
         for file in files
-        if not (file.header or file.added or file.path in built or touched.includers & built)
+        if not (file.header or file.added or file.path in built or touched.includers & somewhere)
     ]
 
 

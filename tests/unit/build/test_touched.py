@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, makefiles
+from ansible_collections.kpatch.fleet.plugins.module_utils.build import includes, makefiles, touched
+from ansible_collections.kpatch.fleet.plugins.module_utils.build.source_patch import FilePatch
 from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tree
 from object_files import kernel_tree
 
@@ -100,6 +101,14 @@ def test_a_line_includes_if_nothing_is_before_it(tree: Tree) -> None:
 def test_c_files_that_others_include_are_known(tree: Tree) -> None:
     (tree.source / "kernel/wrong.c").write_text('#define one two\n#include "core.c"\n')
     assert includes.c_files(tree, lambda line: None) == {"kernel/core.c"}
+
+
+@pytest.mark.parametrize("path", ["kernel/bounds.c", "arch/x86/kernel/asm-offsets.c"])
+def test_what_the_build_makes_numbers_of_is_no_part_of_the_kernel(tree: Tree, path: str) -> None:
+    """A diff of it must not be taken and left undone."""
+    nothing = touched.Touched()
+    (refusal,) = touched.unbuilt(tree, [FilePatch(path)], nothing, lambda line: None)
+    assert (refusal.file, "built without it" in refusal.reason) == (path, True)
 
 
 def test_what_the_compiler_is_told_to_include_reaches_everything(tree: Tree) -> None:
