@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from ansible_collections.kpatch.fleet.plugins.module_utils.build import (
+    elf,
     kbuild,
     layouts,
     makefiles,
@@ -33,6 +34,7 @@ from ansible_collections.kpatch.fleet.plugins.module_utils.build.tree import Tre
 
 Outcome = tuple[Optional[ObjectDiff], list[Refusal]]  # no diff: nothing in the object changed
 _Make = Callable[[Path, bool], None]  # makes an object file; whether static branches are to be long
+_Lengths = Optional[dict[str, int]]  # of the original's functions, if static branches are to be long
 _Texts = tuple[str, str]  # what the compiler gets to see without and with the patch
 
 
@@ -127,10 +129,10 @@ class Pair:
         folder.mkdir()
         return folder
 
-    def _compare(self, unit: kbuild.Unit, stem: Path, differ: Callable[[bool], ObjectDiff | None]) -> Outcome:
-        diff = differ(False)
+    def _compare(self, unit: kbuild.Unit, stem: Path, differ: Callable[[_Lengths], ObjectDiff | None]) -> Outcome:
+        diff = differ(None)
         if diff is not None and diff.cramped:
-            diff = differ(True)
+            diff = differ(_lengths(_original(stem)))
         if diff is None:
             return None, []
         gone = [each.function for each in diff.gone]
@@ -144,15 +146,15 @@ class Pair:
         return diff, diff.refusals + match.compare(shipped, image, diff.context, diff.changed)
 
     def _diff(
-        self, unit: kbuild.Unit, stem: Path, make_original: _Make, make_patched: _Make, roomy: bool
+        self, unit: kbuild.Unit, stem: Path, make_original: _Make, make_patched: _Make, lengths: _Lengths
     ) -> ObjectDiff | None:
-        """What differs with the patch, if anything; *roomy* if static branches are to be long."""
-        original, patched = (stem.with_name(f"{stem.name}.{kind}.o") for kind in ("original", "patched"))
+        """What differs with the patch, if anything; with *lengths* if static branches are to be long."""
+        original, patched, roomy = _original(stem), stem.with_name(f"{stem.name}.patched.o"), lengths is not None
         make_patched(patched, roomy)
         make_original(original, roomy)
         if original.read_bytes() == patched.read_bytes():
             return None
-        return diff_objects(original, patched, replace(self._context(unit), roomy=roomy))
+        return diff_objects(original, patched, replace(self._context(unit), lengths=lengths))
 
     def _sectioned(self, unit: kbuild.Unit, place: Path) -> _Make:
         def make(out: Path, roomy: bool) -> None:
@@ -163,6 +165,16 @@ class Pair:
 
     def _nothing(self, unit: kbuild.Unit) -> _Make:
         return lambda out, _roomy: kbuild.compile_nothing(self._tree, unit, out, self._plain)
+
+
+def _original(stem: Path) -> Path:
+    """Where the object file without the patch is made."""
+    return stem.with_name(f"{stem.name}.original.o")
+
+
+def _lengths(original: Path) -> dict[str, int]:
+    """How long its functions are, in bytes."""
+    return {symbol.name: symbol.size for symbol in elf.read(original).symbols if symbol.type == elf.STT_FUNC}
 
 
 def _why_fixed(unit: kbuild.Unit) -> str:

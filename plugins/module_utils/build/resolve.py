@@ -44,8 +44,12 @@ class Resolver:
     def sympos(self, piece: Piece) -> int | None:
         """Which of the symbols of its name a piece of the original is; None if its object has none."""
         symbol = known(piece.symbol, "only pieces with a name are looked up")
-        size = 0 if self._context.roomy and piece.kind is Kind.FUNCTION else symbol.size
-        return self._group.sympos(symbol.name, symbol.bind == e.STB_LOCAL, size)
+        return self._group.sympos(symbol.name, symbol.bind == e.STB_LOCAL, self._size(piece, symbol))
+
+    def _size(self, piece: Piece, symbol: e.Symbol) -> int:
+        """How long the kernel's is, if known: of zero_user_segments.constprop.0 there are two in 6.12's netfs."""
+        lengths = self._context.lengths
+        return symbol.size if lengths is None or piece.kind is not Kind.FUNCTION else lengths.get(symbol.name, 0)
 
     def external(self, name: str) -> Outside:
         """A symbol that the object file leaves undefined."""

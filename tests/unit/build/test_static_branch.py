@@ -27,6 +27,10 @@ def branch(key: str = "&key") -> str:
     return BRANCH.replace("KEY", key)
 
 
+def lengths_of(path: Path) -> dict[str, int]:
+    return {symbol.name: symbol.size for symbol in elf.read(path).symbols if symbol.type == elf.STT_FUNC}
+
+
 def emitted(pair: Pair, before: str) -> tuple[EmittedReloc, Path]:
     """What the patch of a branch in a module comes to: the core module's relocation of the key, and the object."""
     diff = pair.diff(before, before.replace("x + 1", "x + 2"), "demo")
@@ -137,19 +141,22 @@ def test_a_short_branch_gets_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     assert diff is not None
     assert [function.name for function in diff.changed] == ["first"]
     assert diff.types == ["struct s"]
+    assert diff.context.lengths == lengths_of(shipped)
     room = [(place, True, before) for before in (None, "room") for place in ("patched", "plain")]
     assert compiled == [*room, ("plain", False, None)]
 
 
-def test_the_size_of_a_function_that_got_room_tells_nothing(pair: Pair) -> None:
-    """It would tell which of two functions of a name is called; there is another one that happens to be so long."""
+def test_what_a_function_was_long_without_room_tells_which_one_it_is(pair: Pair) -> None:
+    """What it had before does, of two functions of a name; now another one may happen to be as long."""
     helper = "static noinline int helper(int x) {{ return hidden({}); }}\nint {}(int x) {{ return helper(x) + 1; }}"
     before, other = helper.format('"here", x', "first"), helper.format('"there", x, x * 7', "second")
     original, patched = pair.compile("original", before), pair.compile("patched", before.replace("+ 1", "+ 2"))
     context = pair.context(original, pair.compile("other", other), module="demo")
     assert diff_objects(original, patched, context).refusals == []
-    (refusal,) = diff_objects(original, patched, replace(context, roomy=True)).refusals
-    assert "there are 2 symbols named helper, and 2 of them could be this one" in refusal.reason
+    assert diff_objects(original, patched, replace(context, lengths=lengths_of(original))).refusals == []
+    for unlike, fitting in (({}, 2), ({"helper": 1}, 0)):
+        (refusal,) = diff_objects(original, patched, replace(context, lengths=unlike)).refusals
+        assert f"there are 2 symbols named helper, and {fitting} of them could be this one" in refusal.reason
 
 
 SHORT_OR_LONG = {
