@@ -33,7 +33,9 @@ _PADDING = re.compile(
 )
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
 _EXIT = "cleanup_module"
-_ENDS = ("init_module", _EXIT)  # what module_init() and module_exit() call a function besides
+# What module_init() and module_exit() call a function besides, and MODULE_DEVICE_TABLE() a table, for modpost to read:
+# a patch module with such a table of its own would ask for devices.
+_SECOND_NAME = re.compile(rf"init_module|{_EXIT}|__mod_\w+_device_table")
 
 
 class Kind(Enum):
@@ -61,7 +63,7 @@ class Piece:
     def symbol(self) -> e.Symbol | None:
         """The symbol that it is known by: a function rather than a label, a global one rather than a local one."""
         named = [symbol for symbol in self.symbols if not symbol.name.startswith(PREFIX)] or self.symbols
-        named = [symbol for symbol in named if symbol.name not in _ENDS] or named
+        named = [symbol for symbol in named if not _SECOND_NAME.fullmatch(symbol.name)] or named
         return max(named, key=_rank, default=None)
 
     @property
