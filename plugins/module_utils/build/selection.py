@@ -117,7 +117,7 @@ class Selection:
         self._plan.functions = [(function, self._symbols[id(originals[function.name])]) for function in result.changed]
         by_name = {piece.name: piece for piece in new}
         self._plan.hooks = [(hook, self._symbols[id(by_name[hook.name])]) for hook in result.hooks]
-        for piece in [*new, *included]:
+        for piece in included:
             symbol = piece.symbol
             if symbol and symbol.bind != e.STB_LOCAL and self._pairs.original(piece) is None:
                 self._plan.added.append(self._symbols[id(piece)])
