@@ -59,6 +59,12 @@ _NO_LONGER_EXPORTED = (
     "the patch exports a symbol no longer, or in another way; the running kernel goes on exporting it as it did"
 )
 _MARK = "mend the name, or leave the mark out"
+# What a kernel thread asks in its loop (include/linux/kthread.h, include/linux/freezer.h).
+_ASKED_BY_THREADS = {"kthread_should_stop", "kthread_should_stop_or_park", "kthread_freezable_should_stop"}
+_SLEPT_IN = (
+    "it asks whether its kernel thread should stop: if one sleeps in it for as long as it lives, no switch that checks "
+    "stacks ever comes; patch what it calls instead, or force it"
+)
 _UNUSED = {"_entry", "_entry_ptr"}  # of the printk index: holds line numbers, and no code refers to it
 
 
@@ -334,7 +340,13 @@ class _Differ:
             return False
         forced = self.marks.forces(before.name)
         self.result.changed.append(ChangedFunction(self.context.object, before.name, sympos, reason, forced, exits))
+        if self.is_loop_of_thread(before) and not forced:
+            self.result.notes.append(Added(self.context.object, before.name, _SLEPT_IN))
         return True
+
+    def is_loop_of_thread(self, piece: Piece) -> bool:
+        """Whether it seems to be what a kernel thread runs until it ends: scsi_error_handler(), for each SCSI host."""
+        return any(target.symbol.name in _ASKED_BY_THREADS for target in self._targets(self.original, piece))
 
     def leave(self, before: Piece | None, piece: Piece) -> None:
         """Leave as it is what has run and is gone, or say why that would not do."""

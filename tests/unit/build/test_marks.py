@@ -104,6 +104,20 @@ def test_a_forced_function_and_no_other(pair: Pair) -> None:
         emit([diff(pair, marked)], pair.folder / "livepatch.o", livepatch=True)
 
 
+THREAD = """
+extern int kthread_should_stop(void);
+int loop(void *data) { while (!kthread_should_stop()) exported("loop", 1); return 0; }
+"""
+
+
+def test_the_loop_of_a_thread_is_told_unless_it_is_forced(pair: Pair) -> None:
+    """What of it is known before the set is refused on a host: drivers/scsi/scsi_error.c."""
+    before, after = BEFORE + THREAD, BEFORE.replace("+ 1", "+ 2") + THREAD.replace('p", 1', 'p", 2')
+    (note,) = diff(pair, after, before=before).notes
+    assert (note.name, "if one sleeps in it for as long as it lives" in note.reason) == ("loop", True)
+    assert diff(pair, f"{after}KPATCH_FORCE_UNSAFE(loop);", before=before).notes == []
+
+
 def test_what_is_forced_has_to_be_replaced(pair: Pair) -> None:
     after = BEFORE.replace("+ 1", "+ 2")
     for name in ("second", "nowhere"):
