@@ -59,7 +59,7 @@ _NO_LONGER_EXPORTED = (
     "the patch exports a symbol no longer, or in another way; the running kernel goes on exporting it as it did"
 )
 _MARK = "mend the name, or leave the mark out"
-# What a kernel thread asks in its loop (include/linux/kthread.h, include/linux/freezer.h).
+# What a kernel thread asks in its loop (include/linux/kthread.h).
 _ASKED_BY_THREADS = {"kthread_should_stop", "kthread_should_stop_or_park", "kthread_freezable_should_stop"}
 _SLEPT_IN = (
     "it asks whether its kernel thread should stop: if one sleeps in it for as long as it lives, no switch that checks "

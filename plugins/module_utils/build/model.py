@@ -89,7 +89,7 @@ class ObjectContext:
     symbols: SymbolTable  # of `object`: the vmlinux or the module's .ko, best of the symbols package
     vmlinux: SymbolTable  # the same table when `object` is "vmlinux"
     sizes: Mapping[str, int] = field(default_factory=dict)  # of special sections' entries; see btf.entry_sizes()
-    lengths: Mapping[str, int] | None = None  # of functions, if static branches were given room: they had it before
+    lengths: Mapping[str, int] | None = None  # of functions before static branches were given room; None if none were
     lines_move: bool = False  # whether nobody has seen to it, by #line, that __LINE__ stays as it was
     depends: frozenset[str] = frozenset()  # modules that are there whenever `object` is
 

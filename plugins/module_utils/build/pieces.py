@@ -33,9 +33,9 @@ _PADDING = re.compile(
 )
 PREFIX = "__pfx_"  # the padding before a function, for call depth tracking and FineIBT
 _EXIT = "cleanup_module"
-# What module_init() and module_exit() call a function besides, and MODULE_DEVICE_TABLE() a table, for modpost to read:
-# a patch module with such a table of its own would ask for devices.
-_SECOND_NAME = re.compile(rf"init_module|{_EXIT}|__mod_\w+_device_table")
+# What module_init() and module_exit() call a function besides, and MODULE_DEVICE_TABLE() a table (to 6.12, and in 7.2),
+# for modpost to read: a patch module with such a table of its own would ask for devices.
+_SECOND_NAME = re.compile(rf"init_module|{_EXIT}|__mod_(\w+_device_table|device_table__\w+)")
 
 
 class Kind(Enum):
