@@ -124,8 +124,8 @@ def test_a_constant_that_changed_comes_with_all_who_use_it(pair: Pair) -> None:
     assert ("changed", "data", "table") in [(each.change, each.kind, each.name) for each in diff.differences]
 
 
-# MODULE_DEVICE_TABLE(hid, name), to 6.12 and in 7.2 (include/linux/module.h). There both names are static, and either may
-# come first; here the alias does.
+# MODULE_DEVICE_TABLE(hid, name), to 6.12 and in 7.2 (include/linux/module.h). There both names are static, and either
+# may come first; here the alias does.
 DEVICE_TABLES = (
     'extern typeof(NAME) __mod_hid__NAME_device_table __attribute__((unused, alias("NAME")));',
     'asm(".type __mod_device_table__kmod_demo__hid__NAME, @object");'
